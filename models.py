@@ -1,0 +1,113 @@
+"""The two players: an MLP that draws images and an MLP that tells real images from drawn ones."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+class GeneratorMLP(nn.Module):
+    """Draws images from latent vectors: `[B, z_dim]` to `[B, *output_shape]` in [-1, 1].
+
+    Args:
+        z_dim: length of a latent vector.
+        hidden_dims: widths of the hidden layers, from input to output; may be empty.
+        output_shape: shape of one image, [C, H, W].
+        dp_rate: share of each hidden layer that dropout sets to zero in training, in [0, 1).
+
+    Raises:
+        ValueError: a size is not a positive whole number, or `dp_rate` is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        z_dim: int = 32,
+        hidden_dims: Sequence[int] = (128, 256, 512, 1024),
+        output_shape: Sequence[int] = (1, 28, 28),
+        dp_rate: float = 0.1,
+    ):
+        super().__init__()
+        check_sizes("z_dim", [z_dim])
+        check_sizes("output_shape", output_shape)
+        pixels = torch.Size(output_shape).numel()
+        self.layers = nn.Sequential(
+            *linear_layers([z_dim, *hidden_dims], pixels, dp_rate),
+            nn.Tanh(),
+            nn.Unflatten(1, tuple(output_shape)),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the parameters are on, and on which `z` has to be."""
+        return next(self.parameters()).device
+
+
+class DiscriminatorMLP(nn.Module):
+    """Judges images: `[B, C, H, W]` or `[B, input_dims]` to logits `[B, 1]`.
+
+    There is no sigmoid at the end: a positive logit says real, a negative one says fake.
+
+    Args:
+        input_dims: number of values in one image, C * H * W.
+        hidden_dims: widths of the hidden layers, from input to output; may be empty.
+        dp_rate: share of each hidden layer that dropout sets to zero in training, in [0, 1).
+
+    Raises:
+        ValueError: a size is not a positive whole number, or `dp_rate` is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        input_dims: int = 784,
+        hidden_dims: Sequence[int] = (512, 256),
+        dp_rate: float = 0.3,
+    ):
+        super().__init__()
+        check_sizes("input_dims", [input_dims])
+        self.layers = nn.Sequential(
+            nn.Flatten(), *linear_layers([input_dims, *hidden_dims], 1, dp_rate)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` whose masks cost a seventh on the CPU; on other devices it is `nn.Dropout`.
+
+    `nn.Dropout` draws a number per element, one after the other. Here 64 random bits are drawn at
+    a time, from the same generator (the one `torch.manual_seed` seeds), and each 16 of them decide
+    about one element. The rate is so rounded to a multiple of 1/65536.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = round(self.p * 2**16)  # of the 65536 values that 16 bits can have
+        if not self.training or dropped == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+        # In place, to 0 or 1 in 16 bits: a comparison to booleans would cost three times as much.
+        keep = bits.ge_(dropped - 2**15) * (2**16 / (2**16 - dropped))
+        return x * keep.to(x.dtype)
+
+
+def linear_layers(widths: Sequence[int], out_features: int, dp_rate: float) -> list[nn.Module]:
+    """Linear, Dropout and LeakyReLU for each hidden width after `widths[0]`, then one Linear."""
+    check_sizes("hidden_dims", widths[1:])
+    if not 0 <= dp_rate < 1:
+        raise ValueError(f"dp_rate must be at least 0 and below 1, got {dp_rate}")
+    layers: list[nn.Module] = []
+    for d_in, d_out in pairwise(widths):
+        layers += [nn.Linear(d_in, d_out), Dropout(dp_rate), nn.LeakyReLU(0.2)]
+    return [*layers, nn.Linear(widths[-1], out_features)]
+
+
+def check_sizes(name: str, sizes: Sequence[int]) -> None:
+    """Raises ValueError, with the name and the value, unless all sizes are whole and positive."""
+    for size in sizes:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be positive whole numbers, got {size!r}")

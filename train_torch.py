@@ -1,0 +1,384 @@
+"""Trains a GAN (Goodfellow et al., 2014) that learns to draw MNIST digits.
+
+    python train_torch.py --progress_bar              on a laptop
+    sbatch train.job --epochs 100                     on a Slurm cluster, any flag after the script
+    tensorboard --logdir GAN_logs/                    to watch the digits appear
+
+A run writes curves and pictures for TensorBoard, the pictures as PNG files, its arguments and a
+checkpoint into GAN_logs/<date_time>/. Read from top to bottom: the model with its two training
+steps, the pictures, one epoch, the run, the command line.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from checkpoint import save_checkpoint
+from mnist import DATA_DIR, mnist
+from models import DiscriminatorMLP, GeneratorMLP
+from utils import TensorBoardLogger, log_hyperparameters, save_images
+
+
+class GAN(nn.Module):
+    """A generator that draws images and a discriminator that tells them from real ones.
+
+    Args:
+        hidden_dims_gen, hidden_dims_disc: widths of the hidden layers of the two.
+        dp_rate_gen, dp_rate_disc: dropout rates of the two, in [0, 1).
+        z_dim: length of a latent vector.
+    """
+
+    def __init__(
+        self,
+        hidden_dims_gen: Sequence[int],
+        hidden_dims_disc: Sequence[int],
+        dp_rate_gen: float,
+        dp_rate_disc: float,
+        z_dim: int,
+    ):
+        super().__init__()
+        self.z_dim = z_dim
+        self.generator = GeneratorMLP(z_dim=z_dim, hidden_dims=hidden_dims_gen, dp_rate=dp_rate_gen)
+        self.discriminator = DiscriminatorMLP(hidden_dims=hidden_dims_disc, dp_rate=dp_rate_disc)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the parameters are on."""
+        return next(self.parameters()).device
+
+    def sample(self, batch_size: int) -> Tensor:
+        """Draws `batch_size` images, `[B, C, H, W]` in [-1, 1], without dropout."""
+        with inference(self.generator):
+            return self.generator(self.latents(batch_size))
+
+    def interpolate(self, batch_size: int, interpolation_steps: int) -> Tensor:
+        """Draws the way from one image to another, `[B, interpolation_steps + 2, C, H, W]`.
+
+        Each row goes in even steps on the straight line between two latent vectors; the images of
+        these two are its first and its last.
+        """
+        start, end = self.latents(batch_size)[:, None], self.latents(batch_size)[:, None]
+        share = torch.linspace(0, 1, interpolation_steps + 2, device=self.device)[:, None]
+        with inference(self.generator):
+            images = self.generator(torch.lerp(start, end, share).flatten(0, 1))
+        return images.unflatten(0, (batch_size, interpolation_steps + 2))
+
+    def latents(self, batch_size: int) -> Tensor:
+        """Draws latent vectors `[B, z_dim]` from the standard normal distribution."""
+        return torch.randn(batch_size, self.z_dim, device=self.device)
+
+    def generator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's loss: its images should pass for real.
+
+        This is the non-saturating loss, -log D(G(z)), whose gradient does not vanish while the
+        discriminator is sure that the images are fake (Goodfellow et al., 2014, section 3).
+
+        Args:
+            x_real: real images `[B, C, H, W]`; only their number matters here.
+
+        Returns:
+            The loss, with gradients for the generator alone, and the scalars to log.
+        """
+        x_fake = self.generator(self.latents(len(x_real)))
+        # Gradients have to come through the discriminator, but none are needed for its weights.
+        self.discriminator.requires_grad_(False)
+        logits = self.discriminator(x_fake)
+        self.discriminator.requires_grad_(True)
+        loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        return loss, {"loss": loss.detach()}
+
+    def discriminator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The discriminator's loss: real images should be called real, and drawn ones fake.
+
+        Args:
+            x_real: real images `[B, C, H, W]`. As many fake ones are drawn.
+
+        Returns:
+            The loss, -(log D(x) + log(1 - D(G(z)))) / 2, with gradients for the discriminator
+            alone, and the scalars to log.
+        """
+        with torch.no_grad():  # the generator does not learn here
+            x_fake = self.generator(self.latents(len(x_real)))
+        # One pass for both: an MLP judges each image by itself, so two would give the same.
+        logits = self.discriminator(torch.cat([x_real, x_fake]))
+        real, fake = logits.detach().chunk(2)
+        targets = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        return loss, {
+            "loss": loss.detach(),
+            "accuracy_real": (real > 0).float().mean(),
+            "accuracy_fake": (fake < 0).float().mean(),
+            "probability_real": real.sigmoid().mean(),
+            "probability_fake": fake.sigmoid().mean(),
+        }
+
+
+@contextlib.contextmanager
+def inference(network: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; afterwards each layer's mode is what it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def same_random_numbers(device: torch.device) -> Iterator[None]:
+    """The same random numbers inside every time; training's go on afterwards undisturbed."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices=devices, device_type=device.type):
+        torch.manual_seed(0)
+        yield
+
+
+def generate_and_save(
+    model: GAN, epoch: int, summary_writer: SummaryWriter, batch_size: int = 64
+) -> Path:
+    """Draws from the same latent vectors at every epoch, so that one sees each digit grow."""
+    with same_random_numbers(model.device):
+        images = model.sample(batch_size)
+    return save_images(images, 8, "samples", epoch, summary_writer)
+
+
+def interpolate_and_save(
+    model: GAN,
+    epoch: int,
+    summary_writer: SummaryWriter,
+    batch_size: int = 64,
+    interpolation_steps: int = 5,
+) -> Path:
+    """Draws ways from one image to another, one a row, between the same points at every epoch."""
+    with same_random_numbers(model.device):
+        images = model.interpolate(batch_size, interpolation_steps)
+    columns = interpolation_steps + 2
+    return save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
+
+
+def train_gan(
+    model: GAN,
+    train_loader: DataLoader,
+    logger_gen: TensorBoardLogger,
+    logger_disc: TensorBoardLogger,
+    optimizer_gen: torch.optim.Optimizer,
+    optimizer_disc: torch.optim.Optimizer,
+    progress_bar: bool = False,
+) -> None:
+    """Trains for one epoch: for each batch a step of the discriminator, then of the generator.
+
+    Nothing in the loop waits for an accelerator, but for the losses that the loggers write and
+    that the progress bar shows once every `avg_window` steps.
+    """
+    model.train()
+    device = model.device
+    steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
+    for x_real, _ in steps:
+        x_real = x_real.to(device, non_blocking=True)
+
+        # The discriminator learns to tell this batch from images that the generator draws ...
+        loss, values = model.discriminator_step(x_real)
+        optimizer_disc.zero_grad()
+        loss.backward()
+        optimizer_disc.step()
+        logger_disc.add_values(values)
+
+        # ... and the generator to draw images that the discriminator, as it is now, calls real.
+        loss, values = model.generator_step(x_real)
+        optimizer_gen.zero_grad()
+        loss.backward()
+        optimizer_gen.step()
+        logger_gen.add_values(values)
+
+        if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
+            show_progress(steps, logger_gen, logger_disc, len(x_real))
+
+
+STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
+
+
+def show_progress(
+    steps: tqdm, logger_gen: TensorBoardLogger, logger_disc: TensorBoardLogger, batch_size: int
+) -> None:
+    """Puts both losses and the images per second behind the bar; fits 80 columns."""
+    images = batch_size * (steps.format_dict["rate"] or 0)
+    loss_gen, loss_disc = logger_gen.means()["loss"], logger_disc.means()["loss"]
+    steps.set_postfix_str(f"G {loss_gen:.3f}, D {loss_disc:.3f}, {images:,.0f} img/s")
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds every generator that random numbers are drawn from: Python's, numpy's and torch's."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # of all devices
+
+
+def main(args: argparse.Namespace) -> None:
+    """Trains a GAN as the arguments say; everything that it leaves is in one new folder."""
+    seed_everything(args.seed)
+    device = torch.device(args.device)
+    train_loader = mnist(args.data_dir, args.batch_size, args.num_workers)
+    if args.num_workers == 0 and hasattr(train_loader.dataset, "to"):
+        train_loader.dataset.to(device)  # 47 MB; batches are then cut where they are used
+    model = GAN(
+        args.hidden_dims_gen, args.hidden_dims_disc, args.dp_rate_gen, args.dp_rate_disc, args.z_dim
+    ).to(device)
+    optimizer_gen, optimizer_disc = (
+        torch.optim.Adam(network.parameters(), lr=args.lr, betas=(0.5, 0.999), fused=True)
+        for network in (model.generator, model.discriminator)
+    )
+
+    run_dir = make_run_dir(args.log_dir)
+    checkpoint = run_dir / "checkpoints" / "model_checkpoint.pt"
+    (run_dir / "args.json").write_text(json.dumps(vars(args), indent=2) + "\n")
+    print(f"Logs:        {run_dir}\nTensorBoard: tensorboard --logdir {args.log_dir}", flush=True)
+    with SummaryWriter(run_dir) as writer:
+        log_hyperparameters(writer, vars(args))
+        logger_gen = TensorBoardLogger(writer, name="generator")
+        logger_disc = TensorBoardLogger(writer, name="discriminator")
+        parts = {
+            "model": model,
+            "optimizer_gen": optimizer_gen,
+            "optimizer_disc": optimizer_disc,
+        }
+        pictures = save_pictures(model, 0, writer)
+
+        started = time.perf_counter()
+        for epoch in tqdm(range(1, args.epochs + 1), "epochs", disable=not args.progress_bar):
+            epoch_started = time.perf_counter()
+            train_gan(
+                *(model, train_loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc),
+                progress_bar=args.progress_bar,
+            )
+            synchronize(device)
+            seconds = time.perf_counter() - epoch_started
+            writer.add_scalar("seconds_per_epoch", seconds, logger_gen.step)
+
+            if epoch % args.save_every == 0 or epoch == args.epochs:
+                pictures = save_pictures(model, epoch, writer)
+                state = {name: part.state_dict() for name, part in parts.items()}
+                save_checkpoint(checkpoint, {"args": vars(args), "epoch": epoch, **state})
+                if not args.progress_bar:
+                    left = (time.perf_counter() - started) / epoch * (args.epochs - epoch)
+                    print(
+                        f"epoch {epoch:>3}/{args.epochs}   G {logger_gen.means()['loss']:.3f}   "
+                        f"D {logger_disc.means()['loss']:.3f}   {seconds:.1f} s/epoch   "
+                        f"{timedelta(seconds=round(left))} left",
+                        flush=True,
+                    )
+        logger_gen.flush()
+        logger_disc.flush()
+    print(f"Pictures:    {', '.join(map(str, pictures))}\nCheckpoint:  {checkpoint}")
+
+
+def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> tuple[Path, Path]:
+    """Draws the samples and the interpolations of this epoch."""
+    return (
+        generate_and_save(model, epoch, summary_writer),
+        interpolate_and_save(model, epoch, summary_writer, batch_size=16),
+    )
+
+
+def make_run_dir(log_dir: str) -> Path:
+    """Makes log_dir/<date_time>, with a number behind it if another run has just taken that."""
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    for suffix in itertools.chain([""], (f"_{number}" for number in itertools.count(2))):
+        run_dir = Path(log_dir, name + suffix)
+        with contextlib.suppress(FileExistsError):
+            run_dir.mkdir(parents=True)
+            return run_dir
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until an accelerator has done all that it was given, for the clock to be right."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; what cannot be is refused in one line, with exit code 2."""
+    size = checked(int, "a whole number from 1 to 65536", lambda n: 1 <= n <= 2**16)
+    count = checked(int, "a whole number from 1 to 1000000", lambda n: 1 <= n <= 10**6)
+    rate = checked(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
+    lr = checked(float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
+    seed = checked(int, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
+    workers = checked(int, "a whole number from 0 to 256", lambda n: 0 <= n <= 256)
+
+    parser = OneLineErrorParser(
+        description="Trains a GAN that learns to draw MNIST digits.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--z_dim", type=size, default=32, help="length of a latent vector")
+    gen, disc = [128, 256, 512], [512, 256]
+    add("--hidden_dims_gen", type=size, nargs="*", default=gen, help="generator's hidden widths")
+    add("--hidden_dims_disc", type=size, nargs="*", default=disc, help="discriminator's")
+    add("--dp_rate_gen", type=rate, default=0.1, help="generator's dropout rate")
+    add("--dp_rate_disc", type=rate, default=0.3, help="discriminator's dropout rate")
+
+    add("--lr", type=lr, default=2e-4, help="learning rate of both Adam optimizers")
+    add("--batch_size", type=size, default=128, help="images per step")
+    add("--epochs", type=count, default=250, help="times through the training set")
+    add("--seed", type=seed, default=42, help="decides every random number")
+    add("--device", type=device_name, default="auto", help="auto, cpu, cuda, mps, cuda:1, ...")
+
+    add("--data_dir", default=str(DATA_DIR), help="folder of MNIST/raw/*.gz")
+    add("--num_workers", type=workers, default=0, help="processes that cut batches; 0 is fastest")
+    add("--log_dir", default="GAN_logs/", help="folder for the folders of the runs")
+    add("--save_every", type=count, default=10, help="epochs between pictures and checkpoints")
+    add("--progress_bar", action="store_true", help="show bars instead of a line per --save_every")
+    return parser.parse_args(argv)
+
+
+class OneLineErrorParser(argparse.ArgumentParser):
+    """Says what was wrong without the whole usage before it."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def checked(kind: type, expected: str, holds: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A type for argparse: a `kind` for which `holds` is true, else an error says `expected`."""
+
+    def parse(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if holds(value := kind(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+    return parse
+
+
+def device_name(name: str) -> str:
+    """Name of the device that `name` stands for; "auto" is the accelerator if there is one."""
+    if name == "auto":
+        return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    try:
+        return str(torch.empty(0, device=name).device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise argparse.ArgumentTypeError(f"there is no device {name!r} here") from None
+
+
+if __name__ == "__main__":
+    try:
+        main(parse_args())
+    except OSError as error:
+        sys.exit(f"train_torch.py: {error}")
