@@ -11,15 +11,17 @@ steps, the pictures, one epoch, the run, the command line.
 
 import argparse
 import contextlib
+import glob
 import itertools
 import json
 import random
+import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +31,14 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from checkpoint import save_checkpoint
+import command_line as check
+from checkpoint import (
+    ResumableBatches,
+    StopSignals,
+    load_checkpoint,
+    replace_file,
+    save_checkpoint,
+)
 from mnist import DATA_DIR, mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from utils import TensorBoardLogger, log_hyperparameters, save_images
@@ -231,8 +240,16 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)  # of all devices
 
 
-def main(args: argparse.Namespace) -> None:
-    """Trains a GAN as the arguments say; everything that it leaves is in one new folder."""
+def main(args: argparse.Namespace) -> int:
+    """Trains a GAN as the arguments say, in a new folder or, resuming a run, on in its old one.
+
+    Returns:
+        The exit status: 0, or 128 + the number of the signal that it saved and stopped for.
+
+    Raises:
+        OSError: data, log folder or checkpoint could not be read or written.
+        FloatingPointError: a loss became NaN or infinite; the last checkpoint is from before.
+    """
     seed_everything(args.seed)
     device = torch.device(args.device)
     train_loader = mnist(args.data_dir, args.batch_size, args.num_workers)
@@ -246,139 +263,180 @@ def main(args: argparse.Namespace) -> None:
         for network in (model.generator, model.discriminator)
     )
 
-    run_dir = make_run_dir(args.log_dir)
-    checkpoint = run_dir / "checkpoints" / "model_checkpoint.pt"
-    (run_dir / "args.json").write_text(json.dumps(vars(args), indent=2) + "\n")
-    print(f"Logs:        {run_dir}\nTensorBoard: tensorboard --logdir {args.log_dir}", flush=True)
-    with SummaryWriter(run_dir) as writer:
-        log_hyperparameters(writer, vars(args))
+    saved, purge_step = None, None
+    if args.resume:
+        saved = load_checkpoint(Path(args.resume))
+        purge_step = saved["logger_gen"]["step"] + 1  # what a killed run wrote after it saved
+    run_dir = Path(args.resume).parent.parent if saved else make_run_dir(args)
+    with StopSignals() as signals, SummaryWriter(run_dir, purge_step=purge_step) as writer:
+        batches = ResumableBatches(train_loader, signals)
         logger_gen = TensorBoardLogger(writer, name="generator")
         logger_disc = TensorBoardLogger(writer, name="discriminator")
-        parts = {
-            "model": model,
-            "optimizer_gen": optimizer_gen,
-            "optimizer_disc": optimizer_disc,
+        state = {
+            **{"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc},
+            **{"logger_gen": logger_gen, "logger_disc": logger_disc, "batches": batches},
         }
-        pictures = save_pictures(model, 0, writer)
 
-        started = time.perf_counter()
-        for epoch in tqdm(range(1, args.epochs + 1), "epochs", disable=not args.progress_bar):
-            epoch_started = time.perf_counter()
+        def save() -> None:
+            logger_gen.means(), logger_disc.means()  # raise an error if training has gone wrong
+            contents = {name: part.state_dict() for name, part in state.items()}
+            if batches.epoch == args.epochs:
+                logger_gen.flush(), logger_disc.flush()
+            writer.flush()  # first, for the curves to reach as far as the checkpoint
+            save_checkpoint(run_dir / CHECKPOINT, {"args": vars(args), **contents})
+
+        if saved:
+            for name, part in state.items():
+                part.load_state_dict(saved[name])
+        else:
+            log_hyperparameters(writer, vars(args))
+            save_pictures(model, 0, writer)
+            save()
+        write_arguments(run_dir, args, batches)
+        print(f"Logs:        {run_dir}")
+        print(f"TensorBoard: tensorboard --logdir {shlex.quote(args.log_dir)}", flush=True)
+
+        first_epoch, started = batches.epoch, time.perf_counter()
+        bar = tqdm(None, "epochs", args.epochs, initial=first_epoch, disable=not args.progress_bar)
+        while batches.epoch < args.epochs and not signals.signal:
             train_gan(
-                *(model, train_loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc),
+                *(model, batches, logger_gen, logger_disc, optimizer_gen, optimizer_disc),
                 progress_bar=args.progress_bar,
             )
-            synchronize(device)
-            seconds = time.perf_counter() - epoch_started
-            writer.add_scalar("seconds_per_epoch", seconds, logger_gen.step)
-
+            if batches.step > 0:  # a signal has ended the epoch early
+                break
+            epoch = batches.epoch
+            bar.update()
+            writer.add_scalar("seconds_per_epoch", batches.seconds, logger_gen.step)
             if epoch % args.save_every == 0 or epoch == args.epochs:
-                pictures = save_pictures(model, epoch, writer)
-                state = {name: part.state_dict() for name, part in parts.items()}
-                save_checkpoint(checkpoint, {"args": vars(args), "epoch": epoch, **state})
+                save_pictures(model, epoch, writer)
+                save()
                 if not args.progress_bar:
-                    left = (time.perf_counter() - started) / epoch * (args.epochs - epoch)
-                    print(
-                        f"epoch {epoch:>3}/{args.epochs}   G {logger_gen.means()['loss']:.3f}   "
-                        f"D {logger_disc.means()['loss']:.3f}   {seconds:.1f} s/epoch   "
-                        f"{timedelta(seconds=round(left))} left",
-                        flush=True,
+                    per_epoch = (time.perf_counter() - started) / (epoch - first_epoch)
+                    left = timedelta(seconds=round(per_epoch * (args.epochs - epoch)))
+                    losses = (
+                        f"G {logger_gen.means()['loss']:.3f} D {logger_disc.means()['loss']:.3f}"
                     )
-        logger_gen.flush()
-        logger_disc.flush()
-    print(f"Pictures:    {', '.join(map(str, pictures))}\nCheckpoint:  {checkpoint}")
+                    seconds = f"{batches.seconds:.1f} s/epoch, {left} left"
+                    print(f"epoch {epoch:>3}/{args.epochs}: {losses}, {seconds}", flush=True)
+        bar.close()
+        if batches.epoch < args.epochs:
+            save()
+            name = signal.Signals(signals.signal).name
+            print(f"Saved on {name} after {batches.epoch} epochs and {batches.step} steps. Go on:")
+            print(f"python train_torch.py --resume {shlex.quote(str(run_dir))}")
+            return 128 + signals.signal
+    print(f"Pictures:    {run_dir}/*_epoch_{args.epochs:04d}.png")
+    print(f"Checkpoint:  {run_dir / CHECKPOINT}")
+    return 0
 
 
-def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> tuple[Path, Path]:
+CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # in the folder of a run
+
+
+def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
     """Draws the samples and the interpolations of this epoch."""
-    return (
-        generate_and_save(model, epoch, summary_writer),
-        interpolate_and_save(model, epoch, summary_writer, batch_size=16),
-    )
+    generate_and_save(model, epoch, summary_writer)
+    interpolate_and_save(model, epoch, summary_writer, batch_size=16)
 
 
-def make_run_dir(log_dir: str) -> Path:
+def make_run_dir(args: argparse.Namespace) -> Path:
     """Makes log_dir/<date_time>, with a number behind it if another run has just taken that."""
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    for suffix in itertools.chain([""], (f"_{number}" for number in itertools.count(2))):
-        run_dir = Path(log_dir, name + suffix)
+    job = f"_job{args.job_id}" if args.job_id else ""
+    for number in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
+        run_dir = Path(args.log_dir, name + number + job)
         with contextlib.suppress(FileExistsError):
             run_dir.mkdir(parents=True)
             return run_dir
 
 
-def synchronize(device: torch.device) -> None:
-    """Waits until an accelerator has done all that it was given, for the clock to be right."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+def write_arguments(run_dir: Path, args: argparse.Namespace, batches: ResumableBatches) -> None:
+    """Writes args.json: the arguments, and when and from where the run was started, each time."""
+    path = run_dir / "args.json"
+    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    starts.append(
+        {
+            "time": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+            **{"epoch": batches.epoch, "step": batches.step, "epochs": args.epochs},
+        }
+    )
+    replace_file(path, json.dumps({**vars(args), "starts": starts}, indent=2).encode())
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line; what cannot be is refused in one line, with exit code 2."""
-    size = checked(int, "a whole number from 1 to 65536", lambda n: 1 <= n <= 2**16)
-    count = checked(int, "a whole number from 1 to 1000000", lambda n: 1 <= n <= 10**6)
-    rate = checked(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
-    lr = checked(float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
-    seed = checked(int, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
-    workers = checked(int, "a whole number from 0 to 256", lambda n: 0 <= n <= 256)
-
-    parser = OneLineErrorParser(
-        description="Trains a GAN that learns to draw MNIST digits.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = check.Parser("Trains a GAN that learns to draw MNIST digits.")
     add = parser.add_argument
-    add("--z_dim", type=size, default=32, help="length of a latent vector")
+    add("--z_dim", type=check.width, default=32, help="length of a latent vector")
     gen, disc = [128, 256, 512], [512, 256]
-    add("--hidden_dims_gen", type=size, nargs="*", default=gen, help="generator's hidden widths")
-    add("--hidden_dims_disc", type=size, nargs="*", default=disc, help="discriminator's")
-    add("--dp_rate_gen", type=rate, default=0.1, help="generator's dropout rate")
-    add("--dp_rate_disc", type=rate, default=0.3, help="discriminator's dropout rate")
+    add(
+        "--hidden_dims_gen",
+        type=check.width,
+        nargs="*",
+        default=gen,
+        help="generator's hidden widths",
+    )
+    add("--hidden_dims_disc", type=check.width, nargs="*", default=disc, help="discriminator's")
+    add("--dp_rate_gen", type=check.dropout_rate, default=0.1, help="generator's dropout rate")
+    add("--dp_rate_disc", type=check.dropout_rate, default=0.3, help="discriminator's")
 
-    add("--lr", type=lr, default=2e-4, help="learning rate of both Adam optimizers")
-    add("--batch_size", type=size, default=128, help="images per step")
-    add("--epochs", type=count, default=250, help="times through the training set")
-    add("--seed", type=seed, default=42, help="decides every random number")
-    add("--device", type=device_name, default="auto", help="auto, cpu, cuda, mps, cuda:1, ...")
+    add(
+        "--lr", type=check.learning_rate, default=2e-4, help="learning rate of both Adam optimizers"
+    )
+    add("--batch_size", type=check.count, default=128, help="images per step")
+    add("--epochs", type=check.count, default=250, help="times through the training set")
+    add("--seed", type=check.seed, default=42, help="decides every random number")
+    add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, cuda:1, ...")
 
-    add("--data_dir", default=str(DATA_DIR), help="folder of MNIST/raw/*.gz")
-    add("--num_workers", type=workers, default=0, help="processes that cut batches; 0 is fastest")
+    add("--data_dir", default=str(DATA_DIR), help="folder with MNIST/raw/*.gz in it")
+    add(
+        "--num_workers",
+        type=check.workers,
+        default=0,
+        help="processes that cut batches; 0 is fastest",
+    )
     add("--log_dir", default="GAN_logs/", help="folder for the folders of the runs")
-    add("--save_every", type=count, default=10, help="epochs between pictures and checkpoints")
-    add("--progress_bar", action="store_true", help="show bars instead of a line per --save_every")
-    return parser.parse_args(argv)
+    add(
+        "--save_every", type=check.count, default=10, help="epochs between pictures and checkpoints"
+    )
+    add("--progress_bar", action="store_true", help="show bars, not a line per --save_every epochs")
+    add("--resume", metavar="PATH", help="go on with the run of this folder or checkpoint")
+    add("--job_id", help="go on with the run of this job, if there is one in --log_dir")
+
+    args = parser.parse_args(argv)
+    if args.job_id and not args.resume:
+        saved = sorted(Path(args.log_dir).glob(f"*_job{glob.escape(args.job_id)}/{CHECKPOINT}"))
+        args.resume = saved and str(saved[-1])
+    return parse_resumed(parser, argv, args.resume) if args.resume else args
 
 
-class OneLineErrorParser(argparse.ArgumentParser):
-    """Says what was wrong without the whole usage before it."""
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def checked(kind: type, expected: str, holds: Callable[[Any], bool]) -> Callable[[str], Any]:
-    """A type for argparse: a `kind` for which `holds` is true, else an error says `expected`."""
-
-    def parse(text: str) -> Any:
-        with contextlib.suppress(ValueError):
-            if holds(value := kind(text)):
-                return value
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-
-    return parse
-
-
-def device_name(name: str) -> str:
-    """Name of the device that `name` stands for; "auto" is the accelerator if there is one."""
-    if name == "auto":
-        return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+def parse_resumed(
+    parser: check.Parser, argv: Sequence[str] | None, resume: str
+) -> argparse.Namespace:
+    """The arguments of the run to go on with; those given on the command line must agree."""
+    path = Path(resume) / CHECKPOINT if Path(resume).is_dir() else Path(resume)
     try:
-        return str(torch.empty(0, device=name).device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise argparse.ArgumentTypeError(f"there is no device {name!r} here") from None
+        contents = load_checkpoint(path)
+    except ValueError as error:
+        parser.error(f"argument --resume: {error}")
+    saved, done = contents["args"], contents["batches"]["epoch"]
+    parser.set_defaults(**saved)
+    args = parser.parse_args(argv)
+    for name in saved.keys() - {"epochs", "resume", "job_id", "data_dir", "progress_bar"}:
+        if getattr(args, name) != saved[name]:
+            parser.error(f"argument --{name}: the run has {saved[name]}, not {getattr(args, name)}")
+    if args.epochs < done:
+        parser.error(f"argument --epochs: {done} epochs are done already, more than {args.epochs}")
+    if args.epochs == done:
+        print(f"{path.parent.parent} is finished: all of its {done} epochs are done")
+        parser.exit()
+    args.resume = str(path)
+    return args
 
 
 if __name__ == "__main__":
     try:
-        main(parse_args())
-    except OSError as error:
+        sys.exit(main(parse_args()))
+    except (OSError, FloatingPointError) as error:
         sys.exit(f"train_torch.py: {error}")

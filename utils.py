@@ -1,5 +1,6 @@
 """All that goes to TensorBoard: means of scalars, pictures of images, hyperparameters."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,20 @@ class TensorBoardLogger:
             self.flush()
 
     def means(self) -> dict[str, float]:
-        """Means of the values that no mean was written of yet, or else the last written ones."""
-        if self.open:
-            self.last = {
-                key: torch.stack(values).float().mean().item() for key, values in self.open.items()
-            }
+        """Means of the values that no mean was written of yet, or else the last written ones.
+
+        Raises:
+            FloatingPointError: a value is NaN or infinite; names it and the first such step.
+        """
+        for key, values in self.open.items():
+            stacked = torch.stack(values).float()
+            self.last[key] = mean = stacked.mean().item()
+            if not math.isfinite(mean):
+                first = int(stacked.isfinite().logical_not().int().argmax())
+                step = self.step - len(values) + 1 + first
+                raise FloatingPointError(
+                    f"{self.prefix}{key} became {stacked[first].item()} at step {step}"
+                )
         return self.last
 
     def flush(self) -> None:
@@ -56,6 +66,16 @@ class TensorBoardLogger:
             for key, mean in self.means().items():
                 self.summary_writer.add_scalar(self.prefix + key, mean, self.step)
             self.open = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step and the values that no mean was written of yet, for a checkpoint."""
+        values = {key: torch.stack(values) for key, values in self.open.items()}
+        return {"step": self.step, "open": values, "last": self.last}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state_dict`."""
+        self.step, self.last = state["step"], state["last"]
+        self.open = {key: list(values) for key, values in state["open"].items()}
 
 
 def save_images(
