@@ -2,7 +2,6 @@
 
 import io
 import os
-import pickle
 import random
 import signal
 import time
@@ -42,7 +41,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+    except Exception:  # in a foreign file the unpickler can stumble over anything
         raise ValueError(f"{path} is damaged or no checkpoint, or carries code") from None
     if not isinstance(contents, dict) or not isinstance(contents.get("format"), int):
         raise ValueError(f"{path} is no checkpoint of this program")

@@ -407,7 +407,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.job_id and not args.resume:
         saved = sorted(Path(args.log_dir).glob(f"*_job{glob.escape(args.job_id)}/{CHECKPOINT}"))
-        args.resume = saved and str(saved[-1])
+        args.resume = str(saved[-1]) if saved else None
     return parse_resumed(parser, argv, args.resume) if args.resume else args
 
 

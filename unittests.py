@@ -2,11 +2,17 @@
 
 import contextlib
 import io
+import itertools
 import json
 import math
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
+from signal import SIGINT, SIGTERM, SIGUSR1
 from unittest import mock
 
 import numpy as np
@@ -17,9 +23,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import train_torch
+from checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from mnist import DATA_DIR, IMAGES, mnist
 from models import DiscriminatorMLP, Dropout, GeneratorMLP
-from train_torch import GAN, parse_args, train_gan
+from train_torch import CHECKPOINT, GAN, parse_args, train_gan
 from utils import TensorBoardLogger, image_grid, save_images
 
 
@@ -396,6 +403,43 @@ class MnistTest(TemporaryFolderTest):
             self.assertEqual(len(mnist(self.folder / "new").dataset), 60_000)
         self.assertEqual(len(mnist(self.folder / "new", download=False).dataset), 60_000)
 
+    def test_what_lies_unpacked_beside_the_archives_is_not_read(self):
+        raw = self.folder / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for archive in (DATA_DIR / "MNIST" / "raw").glob("train*.gz"):
+            (raw / archive.name).write_bytes(archive.read_bytes())
+            (raw / archive.stem).touch()  # as a kill in the middle of unpacking leaves it
+        before = sorted((path.name, path.stat().st_mtime_ns) for path in raw.iterdir())
+        images = mnist(self.folder, download=False).dataset.images
+        self.assertTrue(torch.equal(images, self.loader.dataset.images), "read a half-made file")
+        after = sorted((path.name, path.stat().st_mtime_ns) for path in raw.iterdir())
+        self.assertEqual(after, before, "wrote into the data folder, which may be read-only")
+
+    def test_processes_that_download_at_once_all_get_the_right_images(self):
+        code = f"""if True:
+            import shutil, time, torchvision, mnist
+            from pathlib import Path
+            class Slow:
+                def __init__(self, root, download):
+                    raw = Path(root, "MNIST", "raw")
+                    raw.mkdir(parents=True)
+                    for archive in Path({str(DATA_DIR)!r}, "MNIST", "raw").glob("*.gz"):
+                        with open(raw / archive.name, "wb") as file:
+                            for part in range(0, archive.stat().st_size, 500_000):
+                                file.write(archive.read_bytes()[part:part + 500_000])
+                                file.flush()
+                                time.sleep(0.01)
+            torchvision.datasets.MNIST = Slow
+            print(mnist.mnist({str(self.folder / "new")!r}).dataset.images.sum().item())"""
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parent
+            )
+            for _ in range(4)
+        ]
+        sums = {process.communicate()[0].decode().strip() for process in processes}
+        self.assertEqual(sums, {str(self.loader.dataset.images.sum().item())})
+
     def test_damaged_archive_is_refused(self):
         raw = self.folder / "MNIST" / "raw"
         raw.mkdir(parents=True)
@@ -483,7 +527,8 @@ def run_main(*flags: str, images: int = 512) -> str:
 
     printed = io.StringIO()
     with mock.patch("train_torch.mnist", slice_of_mnist), contextlib.redirect_stdout(printed):
-        train_torch.main(parse_args(["--epochs", "2", "--hidden_dims_gen", "32", *flags]))
+        given = [] if "--resume" in flags else ["--epochs", "2", "--hidden_dims_gen", "32"]
+        run_main.status = train_torch.main(parse_args([*given, *flags]))
     return printed.getvalue()
 
 
@@ -570,6 +615,198 @@ class TrainingTest(TemporaryFolderTest):
         longest = max(map(len, bars.getvalue().replace("\r", "\n").splitlines()))
         self.assertLessEqual(longest, 82, "bars break the line")  # tqdm appends an escape sequence
         self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
+
+
+class SurvivalTest(TemporaryFolderTest):
+    """Runs that are stopped and go on. Real processes are in benchmarks/kill_and_resume.py."""
+
+    def run_once(self, name: str, *flags: str) -> tuple[Path, str]:
+        """Starts a run, or goes on with it, in a log folder of that name."""
+        logs = self.folder / name
+        resume = ["--resume", str(next(logs.iterdir()))] if logs.exists() else []
+        printed = run_main("--log_dir", str(logs), *flags, *resume)
+        return next(logs.iterdir()), printed
+
+    def run_stopped(self, name: str, step: int, number: int) -> str:
+        """Runs until it has been sent a signal in that step, and has saved itself for it."""
+        add_values = TensorBoardLogger.add_values
+
+        def add_and_send(logger, values):
+            add_values(logger, values)
+            if logger.prefix == "generator/" and logger.step == step:
+                os.kill(os.getpid(), number)
+
+        with mock.patch.object(TensorBoardLogger, "add_values", add_and_send):
+            _, printed = self.run_once(name)
+        self.assertEqual(run_main.status, 128 + number, "exit status is not 128 + the signal's")
+        return printed
+
+    def outcome(self, run: Path) -> dict:
+        contents = load_checkpoint(run / CHECKPOINT)
+        scalars = {
+            tag: [(e.step, e.value) for e in events(run).Scalars(tag)]
+            for tag in ("generator/loss", "discriminator/loss", "discriminator/accuracy_real")
+        }
+        return {
+            "weights": {name: w.tolist() for name, w in contents["model"].items()},
+            "moments": [str(contents[name]) for name in ("optimizer_gen", "optimizer_disc")],
+            "random": str(contents["batches"]["random"]),
+            "scalars": scalars,
+            "pictures": {path.name: path.read_bytes() for path in run.glob("*.png")},
+        }
+
+    def test_a_stopped_run_ends_as_one_that_was_left_alone(self):
+        with mock.patch.object(TensorBoardLogger.__init__, "__defaults__", (3, None)):
+            straight = self.outcome(self.run_once("straight")[0])
+            for stops in [(1,), (8,), (5, 6, 15)]:  # 8 steps an epoch; 8 is the last of its epoch
+                name = "-".join(map(str, stops))
+                for step, number in zip(stops, (SIGTERM, SIGUSR1, SIGINT), strict=False):
+                    printed = self.run_stopped(name, step, number)
+                    self.assertIn(f"--resume {next((self.folder / name).iterdir())}", printed)
+                run, _ = self.run_once(name)
+                self.assertEqual(run_main.status, 0)
+                resumed = self.outcome(run)
+                for part in straight:
+                    self.assertEqual(resumed[part], straight[part], f"{part} after stops at {name}")
+        starts = json.loads((run / "args.json").read_text())["starts"]
+        self.assertEqual(
+            [(s["epoch"], s["step"]) for s in starts], [(0, 0), (0, 5), (0, 6), (1, 7)]
+        )
+
+    def test_a_killed_run_repeats_what_it_had_not_saved_and_curves_do_not_fold_back(self):
+        straight = self.outcome(self.run_once("straight", "--save_every", "1")[0])
+
+        class Killed(BaseException):
+            pass
+
+        add_values = TensorBoardLogger.add_values
+
+        def add_and_die(logger, values):
+            add_values(logger, values)
+            logger.flush()  # so that it has written more than its checkpoint knows of
+            if logger.step == 13:
+                raise Killed
+
+        with (
+            mock.patch.object(TensorBoardLogger, "add_values", add_and_die),
+            self.assertRaises(Killed),
+        ):
+            self.run_once("killed", "--save_every", "1")
+        (run,) = (self.folder / "killed").iterdir()
+        self.assertEqual(load_checkpoint(run / CHECKPOINT)["batches"]["epoch"], 1)
+        resumed = self.outcome(self.run_once("killed")[0])
+        for part in ("weights", "moments", "random", "pictures"):
+            self.assertEqual(resumed[part], straight[part], part)
+        steps = [step for step, _ in resumed["scalars"]["generator/loss"]]
+        self.assertEqual(steps, [1, 2, 3, 4, 5, 6, 7, 8, 16], "steps 9 to 13 were not purged")
+
+    def test_epochs_can_be_raised_and_nothing_else_changed(self):
+        straight = self.outcome(self.run_once("straight", "--epochs", "3")[0])
+        run, _ = self.run_once("raised", "--epochs", "1")
+        raised = self.outcome(self.run_once("raised", "--epochs", "3")[0])
+        for part in ("weights", "moments", "random"):
+            self.assertEqual(raised[part], straight[part], f"{part} differ after raising --epochs")
+        for flag, value in [("--lr", "0.1"), ("--seed", "1"), ("--z_dim", "3"), ("--epochs", "1")]:
+            said = self.refused("--resume", str(run), flag, value)
+            self.assertRegex(said, f"argument {flag}: .*{value}", "a contradiction is accepted")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), self.assertRaises(SystemExit) as stop:
+            parse_args(["--resume", str(run)])
+        self.assertIn("finished", printed.getvalue())
+        self.assertEqual(stop.exception.code, 0, "to resume a finished run is no failure")
+
+    def test_a_job_goes_on_with_its_own_run(self):
+        logs, hidden = ["--log_dir", str(self.folder)], ["--hidden_dims_gen", "32"]
+        for job in ("7", "17"):
+            run_main(*logs, "--job_id", job)
+        args = parse_args([*logs, *hidden, "--job_id", "7", "--epochs", "9"])
+        self.assertIn("_job7/", args.resume, "a restarted job starts anew, or takes another's run")
+        args = parse_args([*logs, "--job_id", "1"])
+        self.assertIsNone(args.resume, "a new job took another's run")
+
+    def refused(self, *flags: str) -> str:
+        """What the command line says when it refuses the flags: one line, exit code 2."""
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors), self.assertRaises(SystemExit) as stop:
+            parse_args(flags)
+        self.assertEqual(stop.exception.code, 2)
+        self.assertEqual(errors.getvalue().count("\n"), 1, "more than one line")
+        return errors.getvalue()
+
+    def test_files_that_are_no_checkpoint_are_refused(self):
+        run, _ = self.run_once("run")
+        whole = (run / CHECKPOINT).read_bytes()
+        newer = {**load_checkpoint(run / CHECKPOINT), "format": FORMAT + 1}
+        path = self.folder / "bad.pt"
+
+        class Code:
+            def __reduce__(self):
+                return (os.mkdir, (str(path.with_name("executed")),))
+
+        for content, reason in [
+            (None, "No such file"),
+            (b"", "damaged"),
+            (whole[: len(whole) // 2], "damaged"),
+            (whole[:-1], "damaged"),
+            (b"a text\n" * 100, "damaged"),
+            ({"weights": torch.ones(2)}, "no checkpoint of this program"),
+            ([1, 2], "no checkpoint of this program"),
+            ({"format": FORMAT, "model": Code()}, "carries code"),
+            (newer, f"format {FORMAT + 1}"),
+        ]:
+            path.unlink(missing_ok=True)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            elif content is not None:
+                torch.save(content, path)
+            self.assertIn(reason, self.refused("--resume", str(path)))
+        self.assertFalse((self.folder / "executed").exists(), "code in the file was run")
+
+    def test_a_full_disk_leaves_the_last_checkpoint(self):
+        path = self.folder / "checkpoints" / "c.pt"
+        save_checkpoint(path, {"value": 1})
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with self.assertRaisesRegex(OSError, "could not write .*c.pt"):
+                save_checkpoint(path, {"value": torch.rand(100_000)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.assertEqual(load_checkpoint(path)["value"], 1, "the good checkpoint is lost")
+        self.assertEqual([p.name for p in path.parent.iterdir()], ["c.pt"], "remains are left")
+
+    def test_a_loss_that_is_not_finite_stops_the_run(self):
+        for bad in (math.nan, math.inf):
+            generator_step, steps = GAN.generator_step, itertools.count(1)
+
+            def step(model, x_real, bad=bad, generator_step=generator_step, steps=steps):
+                loss, values = generator_step(model, x_real)
+                return (loss * bad, {"loss": loss * bad}) if next(steps) == 12 else (loss, values)
+
+            with (
+                mock.patch.object(GAN, "generator_step", step),
+                self.assertRaisesRegex(
+                    FloatingPointError, f"generator/loss became {bad} at step 12"
+                ),
+            ):
+                self.run_once(f"bad_{bad}", "--save_every", "1")
+            contents = load_checkpoint(next((self.folder / f"bad_{bad}").iterdir()) / CHECKPOINT)
+            self.assertEqual(contents["batches"]["epoch"], 1, "the last good checkpoint is lost")
+            for name, weight in contents["model"].items():
+                self.assertTrue(weight.isfinite().all(), f"{name} was saved broken")
+
+    def test_command_ends_with_one_line_for_what_a_user_can_cause(self):
+        a_file = self.folder / "file"
+        a_file.touch()
+        train = [sys.executable, train_torch.__file__]
+        for flags, code, said in [
+            (["--batch_size", "0"], 2, "--batch_size"),
+            (["--log_dir", str(a_file)], 1, str(a_file)),
+        ]:
+            done = subprocess.run([*train, *flags], cwd=self.folder, capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout), (code, ""), flags)
+            self.assertRegex(done.stderr, rf"^train_torch.py: .*{said}[^\n]*\n$", "not one line")
+        self.assertEqual(list(self.folder.iterdir()), [a_file], "something was made nevertheless")
 
 
 class CommandLineTest(unittest.TestCase):
