@@ -1,11 +1,18 @@
-"""The checkpoint file: all that a run needs to go on exactly, and never a half-written one."""
+"""How a run survives: its folder, its checkpoint, its place in the data, the signals to stop.
 
+The checkpoint holds all that a run needs to go on exactly, and is never half-written.
+"""
+
+import contextlib
 import io
+import itertools
+import json
 import os
 import random
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +20,31 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # in the folder of a run
 FORMAT = 1  # raise it when older programs could not read the contents any more
+
+
+def make_run_dir(log_dir: str, job_id: str | None = None) -> Path:
+    """Makes log_dir/<date_time>, with a number behind it if another run has just taken that.
+
+    With a `job_id` the name ends in `_job<job_id>`, by which the job finds its run again.
+    """
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    job = f"_job{job_id}" if job_id else ""
+    for number in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
+        run_dir = Path(log_dir, name + number + job)
+        with contextlib.suppress(FileExistsError):
+            run_dir.mkdir(parents=True)
+            return run_dir
+
+
+def write_arguments(path: Path, args: dict[str, Any], batches: "ResumableBatches") -> None:
+    """Writes the arguments, and when and from which place each start of the run was, as JSON."""
+    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    time_of_day = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+    place = {"epoch": batches.epoch, "step": batches.step, "epochs": args["epochs"]}
+    content = {**args, "starts": [*starts, {"time": time_of_day, **place}]}
+    replace_file(path, json.dumps(content, indent=2).encode())
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
@@ -48,6 +79,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if contents["format"] > FORMAT:
         raise ValueError(f"{path} has format {contents['format']}, this program reads {FORMAT}")
     return contents
+
+
+def restore(state: dict[str, Any], saved: dict[str, Any], path: str) -> None:
+    """Gives all parts of a training, by their names, the state that was saved at `path`.
+
+    Raises:
+        OSError: what was saved is of other networks or another program.
+    """
+    try:
+        for name, part in state.items():
+            part.load_state_dict(saved[name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise OSError(f"{path} does not fit models.py or mnist.py as they are: {reason}") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:

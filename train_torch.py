@@ -12,15 +12,13 @@ steps, the pictures, one epoch, the run, the command line.
 import argparse
 import contextlib
 import glob
-import itertools
-import json
 import random
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +31,14 @@ from tqdm import tqdm
 
 import command_line as check
 from checkpoint import (
+    CHECKPOINT,
     ResumableBatches,
     StopSignals,
     load_checkpoint,
-    replace_file,
+    make_run_dir,
+    restore,
     save_checkpoint,
+    write_arguments,
 )
 from mnist import DATA_DIR, mnist
 from models import DiscriminatorMLP, GeneratorMLP
@@ -229,8 +230,12 @@ def show_progress(
 ) -> None:
     """Puts both losses and the images per second behind the bar; fits 80 columns."""
     images = batch_size * (steps.format_dict["rate"] or 0)
-    loss_gen, loss_disc = logger_gen.means()["loss"], logger_disc.means()["loss"]
-    steps.set_postfix_str(f"G {loss_gen:.3f}, D {loss_disc:.3f}, {images:,.0f} img/s")
+    steps.set_postfix_str(f"{losses(logger_gen, logger_disc)}, {images:,.0f} img/s")
+
+
+def losses(logger_gen: TensorBoardLogger, logger_disc: TensorBoardLogger) -> str:
+    """The losses of both, as means over the last steps, in few letters."""
+    return f"G {logger_gen.means()['loss']:.3f} D {logger_disc.means()['loss']:.3f}"
 
 
 def seed_everything(seed: int) -> None:
@@ -267,7 +272,7 @@ def main(args: argparse.Namespace) -> int:
     if args.resume:
         saved = load_checkpoint(Path(args.resume))
         purge_step = saved["logger_gen"]["step"] + 1  # what a killed run wrote after it saved
-    run_dir = Path(args.resume).parent.parent if saved else make_run_dir(args)
+    run_dir = Path(args.resume).parent.parent if saved else make_run_dir(args.log_dir, args.job_id)
     with StopSignals() as signals, SummaryWriter(run_dir, purge_step=purge_step) as writer:
         batches = ResumableBatches(train_loader, signals)
         logger_gen = TensorBoardLogger(writer, name="generator")
@@ -286,15 +291,14 @@ def main(args: argparse.Namespace) -> int:
             save_checkpoint(run_dir / CHECKPOINT, {"args": vars(args), **contents})
 
         if saved:
-            for name, part in state.items():
-                part.load_state_dict(saved[name])
+            restore(state, saved, args.resume)
         else:
-            log_hyperparameters(writer, vars(args))
+            log_hyperparameters(writer, {name: vars(args)[name] for name in HYPERPARAMETERS})
             save_pictures(model, 0, writer)
             save()
-        write_arguments(run_dir, args, batches)
+        write_arguments(run_dir / "args.json", vars(args), batches)
         print(f"Logs:        {run_dir}")
-        print(f"TensorBoard: tensorboard --logdir {shlex.quote(args.log_dir)}", flush=True)
+        print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir.parent))}", flush=True)
 
         first_epoch, started = batches.epoch, time.perf_counter()
         bar = tqdm(None, "epochs", args.epochs, initial=first_epoch, disable=not args.progress_bar)
@@ -314,11 +318,11 @@ def main(args: argparse.Namespace) -> int:
                 if not args.progress_bar:
                     per_epoch = (time.perf_counter() - started) / (epoch - first_epoch)
                     left = timedelta(seconds=round(per_epoch * (args.epochs - epoch)))
-                    losses = (
-                        f"G {logger_gen.means()['loss']:.3f} D {logger_disc.means()['loss']:.3f}"
+                    print(
+                        f"epoch {epoch:>3}/{args.epochs}: {losses(logger_gen, logger_disc)}, "
+                        f"{batches.seconds:.1f} s/epoch, {left} left",
+                        flush=True,
                     )
-                    seconds = f"{batches.seconds:.1f} s/epoch, {left} left"
-                    print(f"epoch {epoch:>3}/{args.epochs}: {losses}, {seconds}", flush=True)
         bar.close()
         if batches.epoch < args.epochs:
             save()
@@ -331,37 +335,16 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # in the folder of a run
+HYPERPARAMETERS = (
+    *("z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"),
+    *("lr", "batch_size", "epochs", "seed"),
+)
 
 
 def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
     """Draws the samples and the interpolations of this epoch."""
     generate_and_save(model, epoch, summary_writer)
     interpolate_and_save(model, epoch, summary_writer, batch_size=16)
-
-
-def make_run_dir(args: argparse.Namespace) -> Path:
-    """Makes log_dir/<date_time>, with a number behind it if another run has just taken that."""
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    job = f"_job{args.job_id}" if args.job_id else ""
-    for number in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
-        run_dir = Path(args.log_dir, name + number + job)
-        with contextlib.suppress(FileExistsError):
-            run_dir.mkdir(parents=True)
-            return run_dir
-
-
-def write_arguments(run_dir: Path, args: argparse.Namespace, batches: ResumableBatches) -> None:
-    """Writes args.json: the arguments, and when and from where the run was started, each time."""
-    path = run_dir / "args.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
-    starts.append(
-        {
-            "time": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            **{"epoch": batches.epoch, "step": batches.step, "epochs": args.epochs},
-        }
-    )
-    replace_file(path, json.dumps({**vars(args), "starts": starts}, indent=2).encode())
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -23,10 +23,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import train_torch
-from checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from checkpoint import CHECKPOINT, FORMAT, load_checkpoint, save_checkpoint
 from mnist import DATA_DIR, IMAGES, mnist
 from models import DiscriminatorMLP, Dropout, GeneratorMLP
-from train_torch import CHECKPOINT, GAN, parse_args, train_gan
+from train_torch import GAN, parse_args, train_gan
 from utils import TensorBoardLogger, image_grid, save_images
 
 
@@ -573,7 +573,7 @@ class TrainingTest(TemporaryFolderTest):
         self.assertEqual(len(lines), 6, "two lines at the start, one per save, two at the end")
         self.assertIn(str(run), lines[0])
         self.assertEqual(lines[1].split(maxsplit=1)[1], f"tensorboard --logdir {self.folder}")
-        self.assertRegex(lines[2], r"^epoch +1/2 .*G \d.*D \d.* s/epoch .*left$")
+        self.assertRegex(lines[2], r"^epoch +1/2: G \d.*D \d.* s/epoch, .*left$")
         self.assertTrue(all(len(line) < 80 for line in lines[2:4]), "wider than a terminal")
         self.assertIn("model_checkpoint.pt", lines[5])
 
@@ -611,7 +611,7 @@ class TrainingTest(TemporaryFolderTest):
             mock.patch("train_torch.TensorBoardLogger.__init__.__defaults__", (4, None)),
         ):
             _, printed = self.run_once("--progress_bar")
-        self.assertRegex(bars.getvalue(), r"G \d+\.\d{3}, D \d+\.\d{3}, [\d,]+ img/s")
+        self.assertRegex(bars.getvalue(), r"G \d+\.\d{3} D \d+\.\d{3}, [\d,]+ img/s")
         longest = max(map(len, bars.getvalue().replace("\r", "\n").splitlines()))
         self.assertLessEqual(longest, 82, "bars break the line")  # tqdm appends an escape sequence
         self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
@@ -761,6 +761,18 @@ class SurvivalTest(TemporaryFolderTest):
                 torch.save(content, path)
             self.assertIn(reason, self.refused("--resume", str(path)))
         self.assertFalse((self.folder / "executed").exists(), "code in the file was run")
+
+    def test_a_checkpoint_of_other_networks_is_refused(self):
+        self.run_once("run", "--epochs", "1")
+
+        def narrower(**options):
+            return DiscriminatorMLP(**{**options, "hidden_dims": [7]})
+
+        with (
+            mock.patch("train_torch.DiscriminatorMLP", narrower),
+            self.assertRaisesRegex(OSError, "does not fit models.py"),
+        ):
+            self.run_once("run", "--epochs", "2")
 
     def test_a_full_disk_leaves_the_last_checkpoint(self):
         path = self.folder / "checkpoints" / "c.pt"

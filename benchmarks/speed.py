@@ -1,0 +1,333 @@
+"""How long a training step takes, beside its matrix products and beside a plain training loop.
+
+    python benchmarks/speed.py [--json FILE]        about three minutes; leave the machine idle
+
+Compared, a few steps of each in turn, so that a machine whose speed drifts drifts for all:
+(a) the floor: the matrix products of a step, those that are mathematically needed, and no more;
+(b) a plain loop as one would first write it: images transformed one by one in a DataLoader, with
+    4 workers and with none, nn.Dropout, gradients for both networks, default Adam, losses read
+    back at every step;
+(c) train_torch.train_gan with the project's loader and loggers.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.profiler import profile
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from mnist import mnist  # noqa: E402
+from train_torch import GAN, train_gan  # noqa: E402
+from utils import TensorBoardLogger  # noqa: E402
+
+GEN, DISC, Z_DIM, PIXELS, BATCH = (128, 256, 512), (512, 256), 32, 784, 128
+
+
+def products(gen: Sequence[int], disc: Sequence[int], batch: int) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of matrices whose products are those of one step of both networks."""
+    gen_sizes = list(itertools.pairwise((Z_DIM, *gen, PIXELS)))
+    disc_sizes = list(itertools.pairwise((PIXELS, *disc, 1)))
+
+    def forward(sizes, n):
+        return [(torch.randn(n, i), torch.randn(o, i).t()) for i, o in sizes]
+
+    def weight_gradients(sizes, n):
+        return [(torch.randn(n, o).t(), torch.randn(n, i)) for i, o in sizes]
+
+    def input_gradients(sizes, n):
+        return [(torch.randn(n, o), torch.randn(o, i)) for i, o in sizes]
+
+    return [
+        # The discriminator's step: draw, judge real and fake together, gradients of its weights.
+        *forward(gen_sizes, batch),
+        *forward(disc_sizes, 2 * batch),
+        *weight_gradients(disc_sizes, 2 * batch),
+        *input_gradients(disc_sizes[1:], 2 * batch),
+        # The generator's step: draw, judge, back through the discriminator, gradients of weights.
+        *forward(gen_sizes, batch),
+        *forward(disc_sizes, batch),
+        *input_gradients(disc_sizes, batch),
+        *weight_gradients(gen_sizes, batch),
+        *input_gradients(gen_sizes[1:], batch),
+    ]
+
+
+def floor(gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], None]:
+    """(a) Runs so many steps' worth of matrix products."""
+    pairs = products(gen, disc, batch)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for a, b in pairs:
+                a @ b
+
+    return run
+
+
+def project(folder: str, gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], None]:
+    """(c) Runs so many steps of train_gan, from one epoch into the next."""
+    model = GAN(gen, disc, 0.1, 0.3, Z_DIM)
+    adams = [
+        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
+        for network in (model.generator, model.discriminator)
+    ]
+    writer = SummaryWriter(folder)
+    loggers = [TensorBoardLogger(writer, name=name) for name in ("generator", "discriminator")]
+    batches = endless(mnist(batch_size=batch))
+
+    def run(steps: int) -> None:
+        train_gan(model, list_of(batches, steps), *loggers, *adams)
+
+    return run
+
+
+def endless(loader: DataLoader) -> Iterator:
+    """The loader's batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def list_of(batches: Iterator, steps: int) -> Iterator:
+    """The next batches, taken when they are asked for."""
+    return itertools.islice(batches, steps)
+
+
+class PlainImages(Dataset):
+    """MNIST as torchvision gives it: a PIL image at a time, then ToTensor and Normalize."""
+
+    def __init__(self):
+        from torchvision import transforms
+
+        self.images = mnist().dataset.images[:, 0].numpy()
+        self.labels = mnist().dataset.labels
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+def plain(workers: int) -> Callable[[int], None]:
+    """(b) Runs so many steps of the plain loop."""
+
+    def mlp(sizes: Sequence[int], rate: float) -> list[nn.Module]:
+        layers = []
+        for i, o in itertools.pairwise(sizes[:-1]):
+            layers += [nn.Linear(i, o), nn.Dropout(rate), nn.LeakyReLU(0.2)]
+        return [*layers, nn.Linear(*sizes[-2:])]
+
+    generator = nn.Sequential(*mlp((Z_DIM, *GEN, PIXELS), 0.1), nn.Tanh())
+    discriminator = nn.Sequential(nn.Flatten(), *mlp((PIXELS, *DISC, 1), 0.3))
+    adam_gen = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    adam_disc = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    loader = DataLoader(PlainImages(), batch_size=BATCH, shuffle=True, num_workers=workers)
+    batches = endless(loader)
+    loss_of = F.binary_cross_entropy_with_logits
+
+    def run(steps: int) -> None:
+        for x_real, _ in list_of(batches, steps):
+            ones, zeros = torch.ones(len(x_real), 1), torch.zeros(len(x_real), 1)
+
+            adam_disc.zero_grad()
+            real = discriminator(x_real)
+            fake = discriminator(generator(torch.randn(len(x_real), Z_DIM)))
+            loss_disc = (loss_of(real, ones) + loss_of(fake, zeros)) / 2
+            loss_disc.backward()
+            adam_disc.step()
+
+            adam_gen.zero_grad()
+            loss_gen = loss_of(discriminator(generator(torch.randn(len(x_real), Z_DIM))), ones)
+            loss_gen.backward()
+            adam_gen.step()
+            loss_disc.item(), loss_gen.item()
+
+    return run
+
+
+def interleaved(
+    runs: dict[str, Callable[[int], None]], steps: int, rounds: int
+) -> dict[str, float]:
+    """Seconds per step of each, the median over rounds in which each does so many steps."""
+    seconds = {name: [] for name in runs}
+    for run in runs.values():
+        run(max(3, steps // 5))  # warm up
+    for _ in range(rounds):
+        for name, run in runs.items():
+            time.sleep(0.2)  # lets a loader's workers fill their queue and come to rest
+            started = time.perf_counter()
+            run(steps)
+            seconds[name].append((time.perf_counter() - started) / steps)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def shares(run: Callable[[int], None], steps: int = 60) -> dict[str, float]:
+    """Share of the step's time in each kind of operation, from the torch profiler."""
+    kinds = {
+        "matrix products": ("aten::mm", "aten::addmm"),
+        "random numbers": ("aten::random_", "aten::normal_", "aten::bernoulli_"),
+        "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),
+    }
+    with profile() as profiled:
+        run(steps)
+    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(times.values())
+    named = {kind: sum(times.get(op, 0) for op in ops) / total for kind, ops in kinds.items()}
+    return {**named, "all else": 1 - sum(named.values())}
+
+
+def parts_of_a_step(folder: str, steps: int = 469) -> dict[str, float]:
+    """Seconds per step that loading alone and logging alone take."""
+    started = time.perf_counter()
+    for _ in mnist():
+        pass
+    loaded = time.perf_counter()
+    with SummaryWriter(folder) as writer:
+        loggers = [TensorBoardLogger(writer, name=name) for name in ("generator", "discriminator")]
+        values = {key: torch.tensor(0.5) for key in "abcde"}
+        logged = time.perf_counter()
+        for _ in range(steps):
+            loggers[0].add_values({"loss": values["a"]})
+            loggers[1].add_values(values)
+        finished = time.perf_counter()
+    return {"loading": (loaded - started) / steps, "logging": (finished - logged) / steps}
+
+
+def whole_process(folder: str) -> dict[str, float]:
+    """Seconds from the start of the process to the first step, and peak memory in GB."""
+    code = "import sys, train_torch as t; t.train_gan = lambda *a, **k: sys.exit(); "
+    code += "t.main(t.parse_args(['--log_dir', sys.argv[1]]))"
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", code, folder], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+        )
+        seconds.append(time.perf_counter() - started)
+    train = [sys.executable, "train_torch.py", "--epochs", "1", "--log_dir", folder]
+    subprocess.run(train, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"seconds to the first step": median(seconds), "peak memory in GB": peak * 1024 / 1e9}
+
+
+def processor() -> str:
+    """The processor's name."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path("/proc/cpuinfo").read_text().split("model name\t: ")[1].split("\n")[0]
+    return platform.processor()
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a Markdown table."""
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also write all figures into this file")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+
+    figures: dict = {}
+    with tempfile.TemporaryDirectory() as folder:
+        figures["process"] = whole_process(folder)
+        threads = torch.get_num_threads()
+
+        runs = {
+            "matrix products alone": floor(),
+            "train_gan": project(folder),
+            "plain loop, 4 workers": plain(4),
+            "plain loop, no workers": plain(0),
+        }
+        step = figures["step"] = interleaved(runs, 100, 5)
+        base = step["matrix products alone"]
+        table(
+            "One step at the default arguments:",
+            ["", "ms per step", "x the products", "images per second", "s per epoch"],
+            [
+                [name, f"{s * 1e3:.2f}", f"{s / base:.2f}", f"{BATCH / s:,.0f}", f"{469 * s:.1f}"]
+                for name, s in step.items()
+            ],
+        )
+        ours = step["train_gan"]
+        for workers in ("4 workers", "no workers"):
+            ratio = step[f"plain loop, {workers}"] / ours
+            print(f"train_gan is {ratio:.2f} x as fast as the plain loop with {workers}.")
+
+        figures["shares"] = shares(runs["train_gan"])
+        figures["parts"] = parts_of_a_step(folder)
+        table(
+            "Where the time of train_gan goes:",
+            ["", "share of the step"],
+            [
+                *([kind, f"{share:.0%}"] for kind, share in figures["shares"].items()),
+                *([part, f"{s / ours:.1%}"] for part, s in figures["parts"].items()),
+            ],
+        )
+        del runs
+
+        rows = figures["cost"] = {}
+        for batch in (32, 128, 512, 2048, 4096):
+            rows[f"batch size {batch}"] = (GEN, DISC, batch, threads)
+        for count in (1, 2):
+            rows[f"{count} thread{'s' * (count > 1)}"] = (GEN, DISC, BATCH, count)
+        for factor in (1, 2, 4):
+            gen, disc = ([factor * width for width in widths] for widths in (GEN, DISC))
+            rows[f"width x {factor}"] = (gen, disc, BATCH, threads)
+        for name, (gen, disc, batch, count) in rows.items():
+            torch.set_num_threads(count)
+            pair = {
+                "products": floor(gen, disc, batch),
+                "train_gan": project(folder, gen, disc, batch),
+            }
+            cost = sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b in products(gen, disc, batch))
+            rows[name] = interleaved(pair, max(4, int(2e10 / cost)), 3)
+            rows[name]["images per second"] = batch / rows[name]["train_gan"]
+        torch.set_num_threads(threads)
+        table(
+            "How the cost grows:",
+            ["", "ms per step", "x the products", "images per second"],
+            [
+                [
+                    name,
+                    f"{row['train_gan'] * 1e3:.2f}",
+                    f"{row['train_gan'] / row['products']:.2f}",
+                    f"{row['images per second']:,.0f}",
+                ]
+                for name, row in rows.items()
+            ],
+        )
+    print()
+    for name, value in figures["process"].items():
+        print(f"{name}: {value:.2f}")
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
