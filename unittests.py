@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import math
 import os
 import resource
@@ -45,6 +46,7 @@ def small_gan(**changes) -> GAN:
 
 def events(folder: Path) -> EventAccumulator:
     """What a TensorBoard would read from the folder."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it reports each purge
     return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
@@ -550,7 +552,7 @@ class TrainingTest(TemporaryFolderTest):
         arguments = json.loads((run / "args.json").read_text())
         self.assertEqual((arguments["epochs"], arguments["hidden_dims_gen"]), (2, [32]))
         contents = torch.load(run / "checkpoints" / "model_checkpoint.pt", weights_only=True)
-        self.assertEqual(contents["epoch"], 2)
+        self.assertEqual(contents["batches"]["epoch"], 2)
         self.assertIn("generator.layers.0.weight", contents["model"])
         for name in ("optimizer_gen", "optimizer_disc"):
             self.assertEqual(contents[name]["state"][0]["step"], 16, f"{name}: no Adam moments")
