@@ -24,11 +24,15 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import train_torch
-from checkpoint import CHECKPOINT, FORMAT, load_checkpoint, save_checkpoint
+from checkpoint import CHECKPOINT, FORMAT, load_checkpoint, make_run_dir, save_checkpoint
 from mnist import DATA_DIR, IMAGES, mnist
 from models import DiscriminatorMLP, Dropout, GeneratorMLP
 from train_torch import GAN, parse_args, train_gan
 from utils import TensorBoardLogger, image_grid, save_images
+
+
+def setUpModule():
+    torch.set_num_threads(1)  # the networks here are too small to share out
 
 
 def small_gan(**changes) -> GAN:
@@ -601,9 +605,28 @@ class TrainingTest(TemporaryFolderTest):
         model = small_gan()
         with SummaryWriter(self.folder) as writer:
             for picture in (train_torch.generate_and_save, train_torch.interpolate_and_save):
-                paths = [picture(model, epoch, writer) for epoch in (1, 2)]
-                first, second = (path.read_bytes() for path in paths)
+                first = picture(model, 1, writer).read_bytes()
+                torch.rand(5)  # as training would
+                second = picture(model, 2, writer).read_bytes()
                 self.assertEqual(first, second, f"{picture.__name__} draws new vectors each time")
+
+    def test_runs_of_the_same_second_get_folders_of_their_own(self):
+        runs = {make_run_dir(str(self.folder)) for _ in range(5)}
+        self.assertEqual(len(runs), 5, "two runs write into the same folder")
+        self.assertEqual(set(self.folder.iterdir()), runs)
+
+    def test_curves_are_on_disk_before_the_checkpoint_is(self):
+        reached = []
+
+        def save(path, contents):
+            run = path.parent.parent
+            if contents["batches"]["epoch"]:
+                reached.append(events(run).Scalars("seconds_per_epoch")[-1].step)
+            save_checkpoint(path, contents)
+
+        with mock.patch("train_torch.save_checkpoint", save):
+            self.run_once("--save_every", "1")
+        self.assertEqual(reached, [8, 16], "a kill -9 would leave a hole in the curves")
 
     def test_progress_bar_fits_80_columns_and_shows_both_losses(self):
         bars = io.StringIO()
