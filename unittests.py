@@ -619,14 +619,13 @@ class TrainingTest(TemporaryFolderTest):
         reached = []
 
         def save(path, contents):
-            run = path.parent.parent
-            if contents["batches"]["epoch"]:
-                reached.append(events(run).Scalars("seconds_per_epoch")[-1].step)
+            if contents["batches"]["epoch"] == 2:
+                reached.append(events(path.parent.parent).Scalars("generator/loss")[-1].step)
             save_checkpoint(path, contents)
 
         with mock.patch("train_torch.save_checkpoint", save):
-            self.run_once("--save_every", "1")
-        self.assertEqual(reached, [8, 16], "a kill -9 would leave a hole in the curves")
+            self.run_once()
+        self.assertEqual(reached, [16], "a kill -9 would leave a hole in the curves")
 
     def test_progress_bar_fits_80_columns_and_shows_both_losses(self):
         bars = io.StringIO()
@@ -692,7 +691,9 @@ class SurvivalTest(TemporaryFolderTest):
                 self.assertEqual(run_main.status, 0)
                 resumed = self.outcome(run)
                 for part in straight:
-                    self.assertEqual(resumed[part], straight[part], f"{part} after stops at {name}")
+                    self.assertTrue(
+                        resumed[part] == straight[part], f"{part} after stops at {name}"
+                    )
         starts = json.loads((run / "args.json").read_text())["starts"]
         self.assertEqual(
             [(s["epoch"], s["step"]) for s in starts], [(0, 0), (0, 5), (0, 6), (1, 7)]
@@ -721,7 +722,7 @@ class SurvivalTest(TemporaryFolderTest):
         self.assertEqual(load_checkpoint(run / CHECKPOINT)["batches"]["epoch"], 1)
         resumed = self.outcome(self.run_once("killed")[0])
         for part in ("weights", "moments", "random", "pictures"):
-            self.assertEqual(resumed[part], straight[part], part)
+            self.assertTrue(resumed[part] == straight[part], f"{part} differ after a kill")
         steps = [step for step, _ in resumed["scalars"]["generator/loss"]]
         self.assertEqual(steps, [1, 2, 3, 4, 5, 6, 7, 8, 16], "steps 9 to 13 were not purged")
 
@@ -730,7 +731,7 @@ class SurvivalTest(TemporaryFolderTest):
         run, _ = self.run_once("raised", "--epochs", "1")
         raised = self.outcome(self.run_once("raised", "--epochs", "3")[0])
         for part in ("weights", "moments", "random"):
-            self.assertEqual(raised[part], straight[part], f"{part} differ after raising --epochs")
+            self.assertTrue(raised[part] == straight[part], f"{part} differ after raising --epochs")
         for flag, value in [("--lr", "0.1"), ("--seed", "1"), ("--z_dim", "3"), ("--epochs", "1")]:
             said = self.refused("--resume", str(run), flag, value)
             self.assertRegex(said, f"argument {flag}: .*{value}", "a contradiction is accepted")
