@@ -827,7 +827,7 @@ class SurvivalTest(TemporaryFolderTest):
                     FloatingPointError, f"generator/loss became {bad} at step 12"
                 ),
             ):
-                self.run_once(f"bad_{bad}", "--save_every", "1")
+                self.run_once(f"bad_{bad}", "--save_every", "1", "--epochs", "3")
             contents = load_checkpoint(next((self.folder / f"bad_{bad}").iterdir()) / CHECKPOINT)
             self.assertEqual(contents["batches"]["epoch"], 1, "the last good checkpoint is lost")
             for name, weight in contents["model"].items():

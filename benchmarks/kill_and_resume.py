@@ -8,6 +8,7 @@ Exit status 1 if any run differs.
 """
 
 import argparse
+import logging
 import random
 import signal
 import subprocess
@@ -59,6 +60,7 @@ def outcome(run: Path) -> dict:
     """All that has to be equal: the checkpoint, but for paths and times, and the scalars."""
     contents = torch.load(run / "checkpoints" / "model_checkpoint.pt", weights_only=True)
     del contents["args"], contents["batches"]["seconds"]
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it reports each purge
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     for tag in events.Tags()["scalars"]:
         scalars = [(e.step, e.value) for e in events.Scalars(tag)]

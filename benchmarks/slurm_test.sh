@@ -1,0 +1,197 @@
+#!/bin/bash
+# Tests train.job on a real Slurm: a cluster of one node, on the loopback alone, that is started
+# here and stopped again. Everything it writes is in a temporary folder. Takes about 4 minutes.
+#
+#     benchmarks/slurm_test.sh
+#
+# The virtual environment is $PYTHON_ENV, else $VIRTUAL_ENV, else .venv of the repository.
+# Exit code 0: all is well, 1: a test failed, 77: there is no Slurm to be had, nothing was tested.
+set -u
+export PATH=$PATH:/usr/sbin:/sbin
+repository=$(realpath "$(dirname "$0")/..")
+export VIRTUAL_ENV=${PYTHON_ENV:-${VIRTUAL_ENV:-$repository/.venv}}
+python=$VIRTUAL_ENV/bin/python
+"$python" -c "import torch" || exit 1
+
+skip() { echo "skipped: $*"; exit 77; }
+
+# fail NAME JOB WHY: the test has failed; shows the end of what the job printed.
+fail() { echo "FAILED: $1: $3"; tail -n 20 "slurm_output_${2%_*}.out"; exit 1; }
+
+# await SECONDS COMMAND...: waits for the command to succeed, but no longer than that.
+await() {
+    local end=$((SECONDS + $1))
+    until "${@:2}"; do [ "$SECONDS" -lt "$end" ] && sleep 0.5 || return; done
+}
+
+# ---- Slurm ------------------------------------------------------------------------------------
+
+programs=(munged slurmctld slurmd sbatch)
+if ! type "${programs[@]}" &>/dev/null && [ "$(id -u)" -eq 0 ]; then
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y slurm-wlm munge &>/dev/null
+fi
+type "${programs[@]}" &>/dev/null || skip "no Slurm here, it comes with slurm-wlm and munge"
+
+unset "${!SLURM_@}" "${!SBATCH_@}"  # of a job that this may run in
+tmp=$(mktemp -d)
+export SLURM_CONF=$tmp/slurm.conf
+daemons=()
+stop() {
+    kill -0 "${daemons[1]:-none}" && timeout 40 bash -c '
+        scancel --me
+        while squeue -h | grep -q .; do sleep 0.2; done'
+    kill "${daemons[@]}"
+    wait
+    rm -rf "$tmp"
+} &>/dev/null
+trap stop EXIT
+
+host=$(uname -n)
+host=${host%%.*}
+ports=$("$python" -c "
+import socket
+sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(2)]
+print(*(s.getsockname()[1] for s in sockets))")
+mkdir "$tmp"/{state,spool,jobs}
+touch "$tmp"/gpu{0..7}  # any file can stand for a GPU: nothing here computes on one
+echo "Name=gpu File=$tmp/gpu[0-7]
+Name=seat Count=1" > "$tmp/gres.conf"
+cat > "$SLURM_CONF" <<END
+ClusterName=test
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=${ports% *}
+SlurmdPort=${ports#* }
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
+# cred_expire is also how many seconds a requeued job waits; 120 where nothing is said.
+AuthInfo=socket=$tmp/munge.socket,cred_expire=5
+StateSaveLocation=$tmp/state
+SlurmdSpoolDir=$tmp/spool
+SlurmctldPidFile=$tmp/slurmctld.pid
+SlurmdPidFile=$tmp/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,bf_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+MinJobAge=3600
+# More CPUs than the machine may have: the jobs share them.
+SlurmdParameters=config_overrides
+GresTypes=gpu,seat
+NodeName=$host NodeAddr=127.0.0.1 CPUs=64 Gres=gpu:8,seat:1
+PartitionName=main Nodes=ALL PreemptMode=OFF
+PartitionName=gpu_shared Nodes=ALL PreemptMode=OFF
+PartitionName=low Nodes=ALL PriorityTier=1
+PartitionName=urgent Nodes=ALL PriorityTier=2
+END
+# Slurm 23.02 and later have to be told to leave control groups alone; 22.05 knows no such line.
+[ "$(slurmd -V | grep -o "[0-9]*" | head -n 1)" -lt 23 ] ||
+    echo "CgroupPlugin=disabled" > "$tmp/cgroup.conf"
+
+chmod 755 "$tmp"  # munged wants its socket where everybody could reach it
+(umask 077 && head -c 128 /dev/urandom > "$tmp/munge.key")
+munged --foreground --key-file="$tmp/munge.key" --socket="$tmp/munge.socket" \
+    --pid-file="$tmp/munged.pid" --seed-file="$tmp/munge.seed" &>"$tmp/munged.log" &
+daemons+=($!)
+await 10 test -S "$tmp/munge.socket" || skip "munged: $(tail -n 1 "$tmp/munged.log")"
+slurmctld -D &>"$tmp/slurmctld.log" &
+daemons+=($!)
+slurmd -D &>"$tmp/slurmd.log" &
+daemons+=($!)
+node_is_idle() { timeout 5 sinfo -h -o %T 2>/dev/null | grep -qx idle; }
+await 20 node_is_idle || skip "Slurm does not start: $(tail -qn 1 "$tmp"/slurm{ctld,d}.log | xargs)"
+
+# ---- The jobs: from another folder than the repository, whose path has a space in it -------------
+
+mkdir "$tmp/the repository"
+cp -r "$repository"/{*.py,train.job,data} "$tmp/the repository"
+cd "$tmp/jobs" || exit
+export OMP_NUM_THREADS=1  # the jobs run side by side
+script="../the repository/train.job"
+small=(--device cpu --hidden_dims_gen 64 --hidden_dims_disc 64 --save_every 1)
+
+# value JOB NAME: one of the values that scontrol shows.
+value() { scontrol -o show job "$1" | sed -n "s/.* $2=\([^ ]*\).*/\1/p"; }
+trains() { compgen -G "GAN_logs/*_job$1/samples_epoch_0001.png" >/dev/null; }
+restarted() { [ "$(value "$1" Restarts)" -gt 0 ]; }
+is_over() { [[ $(value "$1" JobState) == @(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL) ]]; }
+
+# ends NAME JOB STATE EXIT_CODE: the job comes to this end.
+ends() {
+    : "${2:?"$1: sbatch has failed"}"
+    await 400 is_over "$2"
+    [ "$(value "$2" JobState) $(value "$2" ExitCode)" = "$3 $4:0" ] && return
+    fail "$1" "$2" "ended as $(value "$2" JobState) with $(value "$2" ExitCode), not $3 $4:0"
+}
+
+# fails_at_once NAME JOB EXIT_CODE TEXT: one line with the text, no second try.
+fails_at_once() {
+    ends "$1" "$2" FAILED "$3"
+    [ "$(wc -l < "slurm_output_$2.out")" -eq 1 ] || fail "$1" "$2" "printed more than one line"
+    grep -q "$4" "slurm_output_$2.out" || fail "$1" "$2" "does not say $4"
+    [ "$(value "$2" Restarts)" -eq 0 ] || fail "$1" "$2" "was requeued"
+    echo "ok: $1: $(cat "slurm_output_$2.out")"
+}
+
+# same_weights NAME JOB: it was restarted, went on in its one folder, and made what $whole made.
+same_weights() {
+    ends "$1" "$2" COMPLETED 0
+    restarted "$2" || fail "$1" "$2" "was not restarted"
+    "$python" -c '
+import sys, torch
+runs = [torch.load(f"{run}/checkpoints/model_checkpoint.pt") for run in sys.argv[1:]]
+assert len(runs) == 2, f"more folders than two: {sys.argv[1:]}"
+for part in "model", "optimizer_gen", "optimizer_disc":
+    torch.testing.assert_close(runs[0][part], runs[1][part], rtol=0, atol=0)
+' GAN_logs/*_job{"$whole","$2"} || fail "$1" "$2" "is not what the uninterrupted run made"
+    echo "ok: $1: restarted $(value "$2" Restarts)x, weights equal"
+}
+
+job=$(sbatch --parsable --partition=main --gpus=0 "$script" --epochs 3 "${small[@]}")
+ends "one job" "$job" COMPLETED 0
+grep -q "epoch   3/3" "slurm_output_$job.out" || fail "one job" "$job" "no line about the epoch"
+[ "$(wc -l < "slurm_output_$job.out")" -lt 12 ] || fail "one job" "$job" "prints too much"
+trains "$job" || fail "one job" "$job" "no logs in the folder it was submitted from"
+echo "ok: one job: $(grep "epoch   3/3" "slurm_output_$job.out")"
+
+# As many epochs as take 45 seconds alone. Slurm looks at the time limits every 30 seconds.
+seconds=$(grep -o "[0-9.]* s/epoch" "slurm_output_$job.out" | tail -n 1)
+epochs=$(awk "BEGIN {print int(45 / (0.01 + ${seconds% s/epoch}))}")
+long=(--epochs "$epochs" "${small[@]}")
+whole=$(sbatch --parsable "$script" "${long[@]}" --seed 43)
+limit=$(sbatch --parsable "$script" "${long[@]}" --seed 43)
+requeue=$(sbatch --parsable "$script" "${long[@]}" --seed 43)
+preempt=$(sbatch --parsable --partition=low --gres=seat "$script" "${long[@]}" --seed 43)
+array=$(sbatch --parsable --array=0-1 "$script" "${long[@]}")
+
+job=$(env -u VIRTUAL_ENV sbatch --parsable "$script")
+fails_at_once "no virtual environment" "$job" 1 "$tmp/the repository/.venv"
+job=$(sbatch --parsable "$script" "${small[@]}" --lr 5)
+fails_at_once "bad flag" "$job" 2 "lr"
+job=$(sbatch --parsable "$script" "${small[@]}" --data_dir /dev/null)
+fails_at_once "no data" "$job" 1 "/dev/null"
+
+for job in "$whole" "$limit" "$requeue" "$preempt" "$array"_{0,1}; do
+    await 100 trains "$job" || fail "training" "$job" "does not begin"
+done
+scontrol update JobId="$limit" TimeLimit=2  # minutes, so the warning is due
+scontrol requeue "$requeue"
+urgent=$(sbatch --parsable -o slurm_output_%A.out -p urgent --gres=seat --wrap="sleep 3")
+scancel --batch --signal=USR1 "${array}_1"
+await 60 restarted "$limit" || fail "time limit" "$limit" "was not requeued"
+scontrol update JobId="$limit" TimeLimit=60
+
+ends "preemption" "$urgent" COMPLETED 0
+ends "uninterrupted" "$whole" COMPLETED 0
+same_weights "time limit" "$limit"
+same_weights "requeue" "$requeue"
+same_weights "preemption" "$preempt"
+same_weights "array, a task requeued" "${array}_1"
+ends "array" "${array}_0" COMPLETED 0
+restarted "${array}_0" && fail "array" "$array" "the other task was restarted too"
+seeds=$(grep -h '"seed"' GAN_logs/*_job"${array}"_{0,1}/args.json | xargs)
+[ "$seeds" = "seed: 42, seed: 43," ] || fail "array" "$array" "has $seeds"
+echo "ok: array: $seeds in folders of their own"
