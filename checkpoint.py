@@ -69,9 +69,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: there is no such file, or it is no checkpoint of this format; says which.
     """
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+    try:
+        contents = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # in a foreign file the unpickler can stumble over anything
         raise ValueError(f"{path} is damaged or no checkpoint, or carries code") from None
     if not isinstance(contents, dict) or not isinstance(contents.get("format"), int):

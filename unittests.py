@@ -772,6 +772,7 @@ class SurvivalTest(TemporaryFolderTest):
         for content, reason in [
             (None, "No such file"),
             (b"", "damaged"),
+            (whole[:5000], "damaged"),
             (whole[: len(whole) // 2], "damaged"),
             (whole[:-1], "damaged"),
             (b"a text\n" * 100, "damaged"),

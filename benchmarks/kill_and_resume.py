@@ -9,6 +9,7 @@ Exit status 1 if any run differs.
 
 import argparse
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -31,7 +32,12 @@ STOPS = {  # what is sent, and the exit status that it has to give
 
 def train(*flags: str) -> subprocess.Popen:
     """Starts training in a process of its own."""
-    return subprocess.Popen([*TRAIN, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [*TRAIN, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"OMP_NUM_THREADS": "1", **os.environ},  # enough for networks of this size
+    )
 
 
 def start(logs: Path) -> subprocess.Popen:
