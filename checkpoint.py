@@ -57,8 +57,15 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     Raises:
         OSError: it could not be written; the old one is still there.
     """
+
+    def plain(value: Any) -> Any:
+        """The same without OrderedDicts and tuples, for any program to read."""
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **contents}, buffer)
+    torch.save(plain({"format": FORMAT, **contents}), buffer)
     replace_file(path, buffer.getvalue())
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
-from signal import SIGINT, SIGTERM, SIGUSR1
+from signal import SIG_DFL, SIGINT, SIGTERM, SIGUSR1, default_int_handler, getsignal
 from unittest import mock
 
 import numpy as np
@@ -24,7 +24,14 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import train_torch
-from checkpoint import CHECKPOINT, FORMAT, load_checkpoint, make_run_dir, save_checkpoint
+from checkpoint import (
+    CHECKPOINT,
+    FORMAT,
+    StopSignals,
+    load_checkpoint,
+    make_run_dir,
+    save_checkpoint,
+)
 from mnist import DATA_DIR, IMAGES, mnist
 from models import DiscriminatorMLP, Dropout, GeneratorMLP
 from train_torch import GAN, parse_args, train_gan
@@ -560,7 +567,7 @@ class TrainingTest(TemporaryFolderTest):
         self.assertIn("generator.layers.0.weight", contents["model"])
         for name in ("optimizer_gen", "optimizer_disc"):
             self.assertEqual(contents[name]["state"][0]["step"], 16, f"{name}: no Adam moments")
-            self.assertEqual(contents[name]["param_groups"][0]["betas"], (0.5, 0.999))
+            self.assertEqual(contents[name]["param_groups"][0]["betas"], [0.5, 0.999])
 
         written = events(run)
         for tag in [
@@ -788,6 +795,25 @@ class SurvivalTest(TemporaryFolderTest):
                 torch.save(content, path)
             self.assertIn(reason, self.refused("--resume", str(path)))
         self.assertFalse((self.folder / "executed").exists(), "code in the file was run")
+
+    def test_a_checkpoint_is_made_of_plain_things(self):
+        run, _ = self.run_once("run")
+
+        def kinds(value):
+            yield type(value)
+            if isinstance(value, dict | list | tuple):
+                for item in value.values() if isinstance(value, dict) else value:
+                    yield from kinds(item)
+
+        allowed = {dict, list, str, int, float, bool, type(None), torch.Tensor}
+        self.assertEqual(set(kinds(load_checkpoint(run / CHECKPOINT))) - allowed, set())
+
+    def test_a_second_interrupt_stops_at_once(self):
+        with StopSignals() as signals:
+            os.kill(os.getpid(), SIGINT)
+            self.assertEqual(signals.signal, SIGINT)
+            self.assertEqual(getsignal(SIGINT), SIG_DFL, "the second Ctrl-C is swallowed, too")
+        self.assertIs(getsignal(SIGINT), default_int_handler, "handlers outlive the run")
 
     def test_a_checkpoint_of_other_networks_is_refused(self):
         self.run_once("run", "--epochs", "1")
