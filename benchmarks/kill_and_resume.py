@@ -29,6 +29,8 @@ STOPS = {  # what is sent, and the exit status that it has to give
     signal.SIGINT: 128 + signal.SIGINT,
 }
 
+FINISHED = "Checkpoint: "  # what a run says at its end
+
 
 def train(*flags: str) -> subprocess.Popen:
     """Starts training in a process of its own."""
@@ -103,15 +105,17 @@ def main() -> int:
 
         equal = 0
         for number, (sent, status) in enumerate(list(STOPS.items()) * args.each, 1):
-            logs = Path(folder, str(number))
-            process, moment = start(logs), moments.uniform(0, duration)
-            time.sleep(moment)
-            process.send_signal(sent)
-            code, said = process.wait(), process.stdout.read().decode()
+            said = FINISHED
+            while FINISHED in said:  # else the moment was too late: again with another
+                logs = Path(tempfile.mkdtemp(dir=folder))
+                process, moment = start(logs), moments.uniform(0, duration)
+                time.sleep(moment)
+                process.send_signal(sent)
+                code, said = process.wait(), process.stdout.read().decode()
             resumed = train("--resume", str(run_in(logs)))
             output = resumed.communicate()[0].decode()
             problems = differences(straight, outcome(run_in(logs)))
-            if resumed.returncode != 0 or code not in (0, status):  # 0 if it had just finished
+            if resumed.returncode != 0 or code != status:
                 problems += [f"exit statuses {code}, {resumed.returncode}: {said} {output}"]
             saved = next((line for line in said.splitlines() if line.startswith("Saved")), "")
             print(
