@@ -28,7 +28,7 @@ await() {
 
 programs=(munged slurmctld slurmd sbatch)
 if ! type "${programs[@]}" &>/dev/null && [ "$(id -u)" -eq 0 ]; then
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y slurm-wlm munge &>/dev/null
+    { apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq -y install slurm-wlm munge; } &>/dev/null
 fi
 type "${programs[@]}" &>/dev/null || skip "no Slurm here, it comes with slurm-wlm and munge"
 
