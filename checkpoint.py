@@ -123,8 +123,8 @@ def replace_file(path: Path, content: bytes) -> None:
         raise OSError(f"could not write {path} ({error.strerror}); it is as it was") from error
 
 
-def random_state(loader_generator: torch.Generator | None) -> dict[str, Any]:
-    """The state of everything that random numbers are drawn from, the loader's included."""
+def random_state(loader_generator: torch.Generator | None = None) -> dict[str, Any]:
+    """The state of everything that random numbers are drawn from, a loader's own included."""
     version, numbers, gauss = random.getstate()
     algorithm, key, *position = np.random.get_state()
     state = {
@@ -139,7 +139,9 @@ def random_state(loader_generator: torch.Generator | None) -> dict[str, Any]:
     return state
 
 
-def set_random_state(state: dict[str, Any], loader_generator: torch.Generator | None) -> None:
+def set_random_state(
+    state: dict[str, Any], loader_generator: torch.Generator | None = None
+) -> None:
     """Sets everything that random numbers are drawn from to a state of `random_state`."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))

@@ -43,7 +43,8 @@ workers = checked(int, "a whole number from 0 to 256", lambda n: 0 <= n <= 256)
 def device(name: str) -> str:
     """A type for argparse: the device's full name; "auto" is the accelerator if there is one."""
     if name == "auto":
-        return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        is_there = torch.accelerator.is_available()
+        return str(torch.accelerator.current_accelerator()) if is_there else "cpu"
     try:
         return str(torch.empty(0, device=name).device)
     except (RuntimeError, AssertionError, NotImplementedError):

@@ -36,8 +36,10 @@ from checkpoint import (
     StopSignals,
     load_checkpoint,
     make_run_dir,
+    random_state,
     restore,
     save_checkpoint,
+    set_random_state,
     write_arguments,
 )
 from mnist import DATA_DIR, mnist
@@ -153,19 +155,21 @@ def inference(network: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def same_random_numbers(device: torch.device) -> Iterator[None]:
+def same_random_numbers() -> Iterator[None]:
     """The same random numbers inside every time; training's go on afterwards undisturbed."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=devices, device_type=device.type):
-        torch.manual_seed(0)
+    before = random_state()
+    torch.manual_seed(0)
+    try:
         yield
+    finally:
+        set_random_state(before)
 
 
 def generate_and_save(
     model: GAN, epoch: int, summary_writer: SummaryWriter, batch_size: int = 64
 ) -> Path:
     """Draws from the same latent vectors at every epoch, so that one sees each digit grow."""
-    with same_random_numbers(model.device):
+    with same_random_numbers():
         images = model.sample(batch_size)
     return save_images(images, 8, "samples", epoch, summary_writer)
 
@@ -178,7 +182,7 @@ def interpolate_and_save(
     interpolation_steps: int = 5,
 ) -> Path:
     """Draws ways from one image to another, one a row, between the same points at every epoch."""
-    with same_random_numbers(model.device):
+    with same_random_numbers():
         images = model.interpolate(batch_size, interpolation_steps)
     columns = interpolation_steps + 2
     return save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
@@ -278,8 +282,12 @@ def main(args: argparse.Namespace) -> int:
         logger_gen = TensorBoardLogger(writer, name="generator")
         logger_disc = TensorBoardLogger(writer, name="discriminator")
         state = {
-            **{"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc},
-            **{"logger_gen": logger_gen, "logger_disc": logger_disc, "batches": batches},
+            "model": model,
+            "optimizer_gen": optimizer_gen,
+            "optimizer_disc": optimizer_disc,
+            "logger_gen": logger_gen,
+            "logger_disc": logger_disc,
+            "batches": batches,
         }
 
         def save() -> None:
@@ -293,29 +301,26 @@ def main(args: argparse.Namespace) -> int:
         if saved:
             restore(state, saved, args.resume)
         else:
-            log_hyperparameters(writer, {name: vars(args)[name] for name in HYPERPARAMETERS})
+            log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
             save_pictures(model, 0, writer)
             save()
         write_arguments(run_dir / "args.json", vars(args), batches)
         print(f"Logs:        {run_dir}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir.parent))}", flush=True)
 
-        first_epoch, started = batches.epoch, time.perf_counter()
-        bar = tqdm(None, "epochs", args.epochs, initial=first_epoch, disable=not args.progress_bar)
+        first_epoch, started, bars = batches.epoch, time.perf_counter(), args.progress_bar
+        epochs = tqdm(total=args.epochs, desc="epochs", initial=first_epoch, disable=not bars)
         while batches.epoch < args.epochs and not signals.signal:
-            train_gan(
-                *(model, batches, logger_gen, logger_disc, optimizer_gen, optimizer_disc),
-                progress_bar=args.progress_bar,
-            )
+            train_gan(model, batches, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars)
             if batches.step > 0:  # a signal has ended the epoch early
                 break
             epoch = batches.epoch
-            bar.update()
+            epochs.update()
             writer.add_scalar("seconds_per_epoch", batches.seconds, logger_gen.step)
             if epoch % args.save_every == 0 or epoch == args.epochs:
                 save_pictures(model, epoch, writer)
                 save()
-                if not args.progress_bar:
+                if not bars:
                     per_epoch = (time.perf_counter() - started) / (epoch - first_epoch)
                     left = timedelta(seconds=round(per_epoch * (args.epochs - epoch)))
                     print(
@@ -323,7 +328,7 @@ def main(args: argparse.Namespace) -> int:
                         f"{batches.seconds:.1f} s/epoch, {left} left",
                         flush=True,
                     )
-        bar.close()
+        epochs.close()
         if batches.epoch < args.epochs:
             save()
             name = signal.Signals(signals.signal).name
@@ -335,10 +340,10 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-HYPERPARAMETERS = (
-    *("z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"),
-    *("lr", "batch_size", "epochs", "seed"),
-)
+HYPERPARAMETERS = [
+    *["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"],
+    *["lr", "batch_size", "epochs", "seed"],
+]
 
 
 def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
@@ -353,24 +358,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--z_dim", type=check.width, default=32, help="length of a latent vector")
     gen, disc = [128, 256, 512], [512, 256]
-    add(
-        "--hidden_dims_gen",
-        type=check.width,
-        nargs="*",
-        default=gen,
-        help="generator's hidden widths",
-    )
+    add("--hidden_dims_gen", type=check.width, nargs="*", default=gen, help="generator's widths")
     add("--hidden_dims_disc", type=check.width, nargs="*", default=disc, help="discriminator's")
     add("--dp_rate_gen", type=check.dropout_rate, default=0.1, help="generator's dropout rate")
     add("--dp_rate_disc", type=check.dropout_rate, default=0.3, help="discriminator's")
 
-    add(
-        "--lr", type=check.learning_rate, default=2e-4, help="learning rate of both Adam optimizers"
-    )
+    add("--lr", type=check.learning_rate, default=2e-4, help="learning rate of both Adams")
     add("--batch_size", type=check.count, default=128, help="images per step")
     add("--epochs", type=check.count, default=250, help="times through the training set")
     add("--seed", type=check.seed, default=42, help="decides every random number")
-    add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, cuda:1, ...")
+    add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, ...")
 
     add("--data_dir", default=str(DATA_DIR), help="folder with MNIST/raw/*.gz in it")
     add(
