@@ -49,3 +49,16 @@ def device(name: str) -> str:
         return str(torch.empty(0, device=name).device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise argparse.ArgumentTypeError(f"there is no device {name!r} here") from None
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Whether the device has instructions for products of bfloat16 matrices."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):  # as in older versions of torch
+            return False
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.amp.is_autocast_available(kind)

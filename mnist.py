@@ -74,7 +74,10 @@ class MNISTImages(Dataset):
 
     def __getitem__(self, index: int | Tensor) -> tuple[Tensor, Tensor]:
         """Images as float32, where grey value 0 is -1 and 255 is 1, and labels."""
-        return self.images[index].float().div_(127.5).sub_(1), self.labels[index]
+        if not isinstance(index, Tensor):
+            return tuple(part[0] for part in self[torch.tensor([index])])
+        images = self.images.index_select(0, index)  # takes an eighth of the time of images[index]
+        return images.float().div_(127.5).sub_(1), self.labels.index_select(0, index)
 
     def to(self, device: torch.device) -> None:
         """Moves the whole set, so that batches are cut on the device (with `num_workers=0`)."""

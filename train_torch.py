@@ -110,7 +110,7 @@ class GAN(nn.Module):
         x_fake = self.generator(self.latents(len(x_real)))
         # Gradients have to come through the discriminator, but none are needed for its weights.
         self.discriminator.requires_grad_(False)
-        logits = self.discriminator(x_fake)
+        logits = self.discriminator(x_fake).float()
         self.discriminator.requires_grad_(True)
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return loss, {"loss": loss.detach()}
@@ -128,7 +128,7 @@ class GAN(nn.Module):
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
         # One pass for both: an MLP judges each image by itself, so two would give the same.
-        logits = self.discriminator(torch.cat([x_real, x_fake]))
+        logits = self.discriminator(torch.cat([x_real, x_fake])).float()
         real, fake = logits.detach().chunk(2)
         targets = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
         loss = F.binary_cross_entropy_with_logits(logits, targets)
@@ -196,27 +196,32 @@ def train_gan(
     optimizer_gen: torch.optim.Optimizer,
     optimizer_disc: torch.optim.Optimizer,
     progress_bar: bool = False,
+    bf16: bool = False,
 ) -> None:
     """Trains for one epoch: for each batch a step of the discriminator, then of the generator.
 
     Nothing in the loop waits for an accelerator, but for the losses that the loggers write and
-    that the progress bar shows once every `avg_window` steps.
+    that the progress bar shows once every `avg_window` steps. With `bf16`, matrices are multiplied
+    and images drawn in bfloat16; weights, moments and losses stay in float32.
     """
     model.train()
     device = model.device
+    precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
     steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
     for x_real, _ in steps:
         x_real = x_real.to(device, non_blocking=True)
 
         # The discriminator learns to tell this batch from images that the generator draws ...
-        loss, values = model.discriminator_step(x_real)
+        with precision:
+            loss, values = model.discriminator_step(x_real)
         optimizer_disc.zero_grad()
         loss.backward()
         optimizer_disc.step()
         logger_disc.add_values(values)
 
         # ... and the generator to draw images that the discriminator, as it is now, calls real.
-        loss, values = model.generator_step(x_real)
+        with precision:
+            loss, values = model.generator_step(x_real)
         optimizer_gen.zero_grad()
         loss.backward()
         optimizer_gen.step()
@@ -311,7 +316,11 @@ def main(args: argparse.Namespace) -> int:
         first_epoch, started, bars = batches.epoch, time.perf_counter(), args.progress_bar
         epochs = tqdm(total=args.epochs, desc="epochs", initial=first_epoch, disable=not bars)
         while batches.epoch < args.epochs and not signals.signal:
-            train_gan(model, batches, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars)
+            train_gan(
+                *(model, batches, logger_gen, logger_disc, optimizer_gen, optimizer_disc),
+                progress_bar=bars,
+                bf16=args.precision == "bf16",
+            )
             if batches.step > 0:  # a signal has ended the epoch early
                 break
             epoch = batches.epoch
@@ -342,7 +351,7 @@ def main(args: argparse.Namespace) -> int:
 
 HYPERPARAMETERS = [
     *["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"],
-    *["lr", "batch_size", "epochs", "seed"],
+    *["lr", "batch_size", "epochs", "seed", "precision"],
 ]
 
 
@@ -368,6 +377,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=check.count, default=250, help="times through the training set")
     add("--seed", type=check.seed, default=42, help="decides every random number")
     add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, ...")
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster")
 
     add("--data_dir", default=str(DATA_DIR), help="folder with MNIST/raw/*.gz in it")
     add(
@@ -388,7 +398,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.job_id and not args.resume:
         saved = sorted(Path(args.log_dir).glob(f"*_job{glob.escape(args.job_id)}/{CHECKPOINT}"))
         args.resume = str(saved[-1]) if saved else None
-    return parse_resumed(parser, argv, args.resume) if args.resume else args
+    if args.resume:
+        args = parse_resumed(parser, argv, args.resume)
+    if args.precision == "bf16" and not check.multiplies_bf16(args.device):
+        parser.error(f"argument --precision: {args.device} here does not multiply in 'bf16'")
+    return args
 
 
 def parse_resumed(

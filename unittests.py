@@ -149,16 +149,38 @@ class ModelsTest(unittest.TestCase):
         self.assertFalse(torch.equal(Dropout(0.5)(torch.ones(64)), Dropout(0.5)(torch.ones(64))))
 
     def test_dropout_gradient_and_evaluation(self):
-        dropout, x = Dropout(0.3), torch.ones(3, 5, requires_grad=True)  # not a multiple of four
+        dropout, x = Dropout(0.3), torch.ones(3, 5, requires_grad=True)  # 5 is no multiple of 4
         y = dropout(x)
         y.sum().backward()
         torch.testing.assert_close(x.grad, y.detach(), msg="backward used another mask")
         self.assertIs(type(dropout.eval()(x)), torch.Tensor)
         torch.testing.assert_close(dropout(x), x, msg="dropout is still on in evaluation mode")
-        torch.manual_seed(1)
-        first = dropout.train()(x)
-        torch.manual_seed(1)
-        torch.testing.assert_close(dropout(x), first, msg="masks don't come from torch's seed")
+
+    def test_dropout_masks_come_from_the_seed_and_go_on_from_a_state(self):
+        def seeded(seed: int) -> Dropout:
+            torch.manual_seed(seed)
+            return Dropout(0.5)
+
+        def masks(dropout: Dropout) -> list[torch.Tensor]:
+            return [dropout(torch.ones(99)) for _ in range(3)]
+
+        a, b, last = masks(seeded(1)), masks(seeded(1)), seeded(2)
+        state = last.state_dict()
+        c = masks(last)
+        self.assertTrue(torch.equal(a[0], b[0]), "masks don't come from torch's seed")
+        self.assertFalse(torch.equal(a[0], c[0]), "every seed gives the same masks")
+        self.assertFalse(torch.equal(a[0], a[1]), "every step has the same mask")
+        resumed = Dropout(0.5)
+        resumed.load_state_dict(state)
+        for mask, again in zip(c, masks(resumed), strict=True):
+            self.assertTrue(torch.equal(mask, again), "the state_dict does not hold the state")
+
+    def test_dropout_of_each_type(self):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            y = Dropout(0.5)(torch.ones(3, 4, 5, dtype=dtype))
+            self.assertEqual((y.dtype, y.shape), (dtype, (3, 4, 5)))
+            self.assertEqual(set(y.unique().tolist()), {0, 2})
+        self.assertLess(Dropout(1 - 1e-9)(torch.ones(999)).count_nonzero(), 9)
 
 
 class LinearJudge(nn.Module):
@@ -230,6 +252,29 @@ class GANTest(unittest.TestCase):
             for name, p in rests.named_parameters():
                 self.assertIsNone(p.grad, f"{step.__name__}: wasted a gradient on {name}")
                 self.assertTrue(p.requires_grad, f"{step.__name__}: left {name} frozen")
+
+    def test_bf16_is_for_products_alone(self):
+        model, seen = small_gan(), []
+        for layer in (model.generator.layers[0], model.discriminator.layers[-1]):
+            layer.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+        before = {name: p.clone() for name, p in model.named_parameters()}
+        loggers = mock.Mock(), mock.Mock()
+        optimizers = [
+            torch.optim.Adam(network.parameters(), lr=1e-3)
+            for network in (model.generator, model.discriminator)
+        ]
+        train_gan(model, [(self.x_real, None)] * 3, *loggers, *optimizers, bf16=True)
+        self.assertEqual(set(seen), {torch.bfloat16}, "autocast is not on")
+        for name, p in model.named_parameters():
+            self.assertEqual((p.dtype, p.grad.dtype), (torch.float32, torch.float32), name)
+            self.assertFalse(torch.equal(p, before[name]), f"{name} is not trained")
+        for logger in loggers:
+            for call in logger.add_values.call_args_list:
+                for key, value in call.args[0].items():
+                    self.assertEqual(value.dtype, torch.float32, f"{key} is rounded to 8 bits")
+        seen.clear()
+        train_gan(model, [(self.x_real, None)], *loggers, *optimizers)
+        self.assertEqual(set(seen), {torch.float32}, "autocast is on without being asked for")
 
     def test_discriminator_step_judges_real_and_fresh_fake(self):
         model, seen = small_gan(dp_rate_gen=0.0, dp_rate_disc=0.0), []
@@ -891,9 +936,23 @@ class CommandLineTest(unittest.TestCase):
             "log_dir": "GAN_logs/",
             "data_dir": str(DATA_DIR),
             "save_every": 10,
+            "precision": "fp32",
             "progress_bar": False,
         }
         self.assertEqual({name: args[name] for name in expected}, expected)
+
+    def test_bf16_is_refused_where_the_device_has_none(self):
+        with mock.patch("command_line.multiplies_bf16", lambda device: True):
+            self.assertEqual(parse_args(["--precision", "bf16"]).precision, "bf16")
+        errors = io.StringIO()
+        with (
+            mock.patch("command_line.multiplies_bf16", lambda device: False),
+            contextlib.redirect_stderr(errors),
+            self.assertRaises(SystemExit) as stop,
+        ):
+            parse_args(["--precision", "bf16", "--device", "cpu"])
+        self.assertEqual(stop.exception.code, 2)
+        self.assertRegex(errors.getvalue(), "^[^\n]*--precision: cpu [^\n]*'bf16'\n$")
 
     def test_hidden_dims_may_be_none(self):
         self.assertEqual(parse_args(["--hidden_dims_gen"]).hidden_dims_gen, [])
@@ -913,6 +972,7 @@ class CommandLineTest(unittest.TestCase):
             ("--num_workers", "257"),
             ("--save_every", "0"),
             ("--device", "nonsense"),
+            ("--precision", "fp8"),
         ]:
             errors = io.StringIO()
             with contextlib.redirect_stderr(errors), self.assertRaises(SystemExit) as stop:

@@ -7,35 +7,41 @@ Compared, a few steps of each in turn, so that a machine whose speed drifts drif
 (b) a plain loop as one would first write it: images transformed one by one in a DataLoader, with
     4 workers and with none, nn.Dropout, gradients for both networks, default Adam, losses read
     back at every step;
-(c) train_torch.train_gan with the project's loader and loggers.
+(c) train_torch.train_gan with the project's loader and loggers, in fp32 and in bf16.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler prints that it starts
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.profiler import profile
+from torch.profiler import profile, record_function
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from command_line import multiplies_bf16  # noqa: E402
 from mnist import mnist  # noqa: E402
+from models import Dropout  # noqa: E402
 from train_torch import GAN, train_gan  # noqa: E402
 from utils import TensorBoardLogger  # noqa: E402
 
@@ -83,7 +89,9 @@ def floor(gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], None]:
     return run
 
 
-def project(folder: str, gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], None]:
+def project(
+    folder: str, gen=GEN, disc=DISC, batch=BATCH, bf16: bool = False
+) -> Callable[[int], None]:
     """(c) Runs so many steps of train_gan, from one epoch into the next."""
     model = GAN(gen, disc, 0.1, 0.3, Z_DIM)
     adams = [
@@ -95,7 +103,7 @@ def project(folder: str, gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], Non
     batches = endless(mnist(batch_size=batch))
 
     def run(steps: int) -> None:
-        train_gan(model, list_of(batches, steps), *loggers, *adams)
+        train_gan(model, itertools.islice(batches, steps), *loggers, *adams, bf16=bf16)
 
     return run
 
@@ -104,11 +112,6 @@ def endless(loader: DataLoader) -> Iterator:
     """The loader's batches, epoch after epoch."""
     while True:
         yield from loader
-
-
-def list_of(batches: Iterator, steps: int) -> Iterator:
-    """The next batches, taken when they are asked for."""
-    return itertools.islice(batches, steps)
 
 
 class PlainImages(Dataset):
@@ -143,12 +146,13 @@ def plain(workers: int) -> Callable[[int], None]:
     discriminator = nn.Sequential(nn.Flatten(), *mlp((PIXELS, *DISC, 1), 0.3))
     adam_gen = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     adam_disc = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    loader = DataLoader(PlainImages(), batch_size=BATCH, shuffle=True, num_workers=workers)
+    with warnings.catch_warnings(action="ignore"):  # of more workers than processors
+        loader = DataLoader(PlainImages(), batch_size=BATCH, shuffle=True, num_workers=workers)
     batches = endless(loader)
     loss_of = F.binary_cross_entropy_with_logits
 
     def run(steps: int) -> None:
-        for x_real, _ in list_of(batches, steps):
+        for x_real, _ in itertools.islice(batches, steps):
             ones, zeros = torch.ones(len(x_real), 1), torch.zeros(len(x_real), 1)
 
             adam_disc.zero_grad()
@@ -169,50 +173,81 @@ def plain(workers: int) -> Callable[[int], None]:
 
 def interleaved(
     runs: dict[str, Callable[[int], None]], steps: int, rounds: int
-) -> dict[str, float]:
-    """Seconds per step of each, the median over rounds in which each does so many steps."""
+) -> dict[str, list[float]]:
+    """Seconds per step of each, in each of the rounds in which all do so many steps in turn."""
     seconds = {name: [] for name in runs}
     for run in runs.values():
         run(max(3, steps // 5))  # warm up
     for _ in range(rounds):
         for name, run in runs.items():
-            time.sleep(0.2)  # lets a loader's workers fill their queue and come to rest
+            time.sleep(0.1)  # lets a loader's workers fill their queue and come to rest
             started = time.perf_counter()
             run(steps)
             seconds[name].append((time.perf_counter() - started) / steps)
-    return {name: median(values) for name, values in seconds.items()}
+    return seconds
 
 
-def shares(run: Callable[[int], None], steps: int = 60) -> dict[str, float]:
-    """Share of the step's time in each kind of operation, from the torch profiler."""
+def ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    """How many times b is in a, the median over the rounds."""
+    return median(x / y for x, y in zip(a, b, strict=True))
+
+
+def shares(run: Callable[[int], None], steps: int = 100) -> dict[str, float]:
+    """Share of the time in each kind of operation, from the torch profiler."""
     kinds = {
         "matrix products": ("aten::mm", "aten::addmm"),
-        "random numbers": ("aten::random_", "aten::normal_", "aten::bernoulli_"),
-        "Adam": ("aten::_fused_adam_", "Optimizer.step#Adam.step"),
+        "dropout, forward": ("Dropout",),
+        "Adam": ("Optimizer.step#Adam.step",),
+        "activations and their gradients": (
+            *("aten::leaky_relu", "aten::leaky_relu_backward"),
+            *("aten::tanh", "aten::tanh_backward"),
+        ),
     }
-    with profile() as profiled:
-        run(steps)
-    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
-    total = sum(times.values())
-    named = {kind: sum(times.get(op, 0) for op in ops) / total for kind, ops in kinds.items()}
-    return {**named, "all else": 1 - sum(named.values())}
+    forward = Dropout.forward
+
+    def named(self: Dropout, x: Tensor) -> Tensor:
+        with record_function("Dropout"):
+            return forward(self, x)
+
+    Dropout.forward = named
+    try:
+        with profile() as profiled:
+            started = time.perf_counter()
+            run(steps)
+            seconds = time.perf_counter() - started
+    finally:
+        Dropout.forward = forward
+    times = {event.key: event.cpu_time_total / 1e6 for event in profiled.key_averages()}
+    named_shares = {k: sum(times.get(op, 0) for op in ops) / seconds for k, ops in kinds.items()}
+    return {**named_shares, "all else": 1 - sum(named_shares.values())}
 
 
-def parts_of_a_step(folder: str, steps: int = 469) -> dict[str, float]:
+def loading_and_logging(folder: str, rounds: int = 5, steps: int = 469) -> dict[str, float]:
     """Seconds per step that loading alone and logging alone take."""
-    started = time.perf_counter()
-    for _ in mnist():
-        pass
-    loaded = time.perf_counter()
-    with SummaryWriter(folder) as writer:
-        loggers = [TensorBoardLogger(writer, name=name) for name in ("generator", "discriminator")]
-        values = {key: torch.tensor(0.5) for key in "abcde"}
-        logged = time.perf_counter()
+    loader, values = mnist(), {key: torch.tensor(0.5) for key in "abcde"}
+
+    def load() -> None:
+        for _ in loader:
+            pass
+
+    def log() -> None:
         for _ in range(steps):
             loggers[0].add_values({"loss": values["a"]})
             loggers[1].add_values(values)
-        finished = time.perf_counter()
-    return {"loading": (loaded - started) / steps, "logging": (finished - logged) / steps}
+
+    with SummaryWriter(folder) as writer:
+        loggers = [TensorBoardLogger(writer, name=name) for name in ("generator", "discriminator")]
+        return {
+            name: min(timed(run) for _ in range(rounds)) / steps
+            for name, run in {"loading": load, "logging": log}.items()
+        }
+
+
+def timed(run: Callable[[], None]) -> float:
+    """The seconds that it takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def whole_process(folder: str) -> dict[str, float]:
@@ -256,58 +291,62 @@ def main() -> None:
     figures: dict = {}
     with tempfile.TemporaryDirectory() as folder:
         figures["process"] = whole_process(folder)
-        threads = torch.get_num_threads()
-
-        runs = {
-            "matrix products alone": floor(),
-            "train_gan": project(folder),
-            "plain loop, 4 workers": plain(4),
-            "plain loop, no workers": plain(0),
-        }
-        step = figures["step"] = interleaved(runs, 100, 5)
-        base = step["matrix products alone"]
+        floor_name, ours, plain_name = "matrix products alone", "train_gan", "plain loop, 4 workers"
+        runs = {floor_name: floor(), ours: project(folder)}
+        if multiplies_bf16("cpu"):
+            runs["train_gan, bf16"] = project(folder, bf16=True)
+        runs |= {plain_name: plain(4), "plain loop, no workers": plain(0)}
+        step = figures["step"] = interleaved(runs, 60, 9)
         table(
-            "One step at the default arguments:",
-            ["", "ms per step", "x the products", "images per second", "s per epoch"],
+            "One step at the default arguments, medians:",
+            ["", "ms per step", "x the products", "x as fast", "images per second", "s per epoch"],
             [
-                [name, f"{s * 1e3:.2f}", f"{s / base:.2f}", f"{BATCH / s:,.0f}", f"{469 * s:.1f}"]
-                for name, s in step.items()
+                [
+                    name,
+                    f"{median(seconds) * 1e3:.2f}",
+                    f"{ratio(seconds, step[floor_name]):.2f}",
+                    f"{ratio(step[plain_name], seconds):.2f}",
+                    f"{BATCH / median(seconds):,.0f}",
+                    f"{469 * median(seconds):.1f}",
+                ]
+                for name, seconds in step.items()
             ],
         )
-        ours = step["train_gan"]
-        for workers in ("4 workers", "no workers"):
-            ratio = step[f"plain loop, {workers}"] / ours
-            print(f"train_gan is {ratio:.2f} x as fast as the plain loop with {workers}.")
+        print('\n"x as fast" compares with the plain loop with 4 workers.')
+        products_only = [f"{a / b:.2f}" for a, b in zip(step[ours], step[floor_name], strict=True)]
+        print(f"train_gan, x the products, in each round: {' '.join(sorted(products_only))}")
 
-        figures["shares"] = shares(runs["train_gan"])
-        figures["parts"] = parts_of_a_step(folder)
+        figures["shares"] = shares(runs[ours])
+        figures["parts"] = loading_and_logging(folder)
         table(
             "Where the time of train_gan goes:",
             ["", "share of the step"],
             [
                 *([kind, f"{share:.0%}"] for kind, share in figures["shares"].items()),
-                *([part, f"{s / ours:.1%}"] for part, s in figures["parts"].items()),
+                *([part, f"{s / median(step[ours]):.1%}"] for part, s in figures["parts"].items()),
             ],
         )
         del runs
 
-        rows = figures["cost"] = {}
+        configurations = {}
+        threads = torch.get_num_threads()
         for batch in (32, 128, 512, 2048, 4096):
-            rows[f"batch size {batch}"] = (GEN, DISC, batch, threads)
+            configurations[f"batch size {batch}"] = (GEN, DISC, batch, threads)
         for count in (1, 2):
-            rows[f"{count} thread{'s' * (count > 1)}"] = (GEN, DISC, BATCH, count)
+            configurations[f"{count} thread{'s' * (count > 1)}"] = (GEN, DISC, BATCH, count)
         for factor in (1, 2, 4):
             gen, disc = ([factor * width for width in widths] for widths in (GEN, DISC))
-            rows[f"width x {factor}"] = (gen, disc, BATCH, threads)
-        for name, (gen, disc, batch, count) in rows.items():
+            configurations[f"width x {factor}"] = (gen, disc, BATCH, threads)
+        rows = figures["cost"] = {}
+        for name, (gen, disc, batch, count) in configurations.items():
             torch.set_num_threads(count)
             pair = {
-                "products": floor(gen, disc, batch),
-                "train_gan": project(folder, gen, disc, batch),
+                floor_name: floor(gen, disc, batch),
+                ours: project(folder, gen, disc, batch),
             }
             cost = sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b in products(gen, disc, batch))
             rows[name] = interleaved(pair, max(4, int(2e10 / cost)), 3)
-            rows[name]["images per second"] = batch / rows[name]["train_gan"]
+            rows[name]["images per second"] = batch / median(rows[name][ours])
         torch.set_num_threads(threads)
         table(
             "How the cost grows:",
@@ -315,8 +354,8 @@ def main() -> None:
             [
                 [
                     name,
-                    f"{row['train_gan'] * 1e3:.2f}",
-                    f"{row['train_gan'] / row['products']:.2f}",
+                    f"{median(row[ours]) * 1e3:.2f}",
+                    f"{ratio(row[ours], row[floor_name]):.2f}",
                     f"{row['images per second']:,.0f}",
                 ]
                 for name, row in rows.items()
