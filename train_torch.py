@@ -46,6 +46,10 @@ from mnist import DATA_DIR, mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from utils import TensorBoardLogger, log_hyperparameters, save_images
 
+HYPERPARAMETERS = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"]
+HYPERPARAMETERS += ["lr", "batch_size", "epochs", "seed", "precision"]
+STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
+
 
 class GAN(nn.Module):
     """A generator that draws images and a discriminator that tells them from real ones.
@@ -188,6 +192,12 @@ def interpolate_and_save(
     return save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
 
 
+def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
+    """Draws the samples and the interpolations of this epoch."""
+    generate_and_save(model, epoch, summary_writer)
+    interpolate_and_save(model, epoch, summary_writer, batch_size=16)
+
+
 def train_gan(
     model: GAN,
     train_loader: DataLoader,
@@ -229,9 +239,6 @@ def train_gan(
 
         if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
             show_progress(steps, logger_gen, logger_disc, len(x_real))
-
-
-STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
 def show_progress(
@@ -317,7 +324,12 @@ def main(args: argparse.Namespace) -> int:
         epochs = tqdm(total=args.epochs, desc="epochs", initial=first_epoch, disable=not bars)
         while batches.epoch < args.epochs and not signals.signal:
             train_gan(
-                *(model, batches, logger_gen, logger_disc, optimizer_gen, optimizer_disc),
+                model,
+                batches,
+                logger_gen,
+                logger_disc,
+                optimizer_gen,
+                optimizer_disc,
                 progress_bar=bars,
                 bf16=args.precision == "bf16",
             )
@@ -347,18 +359,6 @@ def main(args: argparse.Namespace) -> int:
     print(f"Pictures:    {run_dir}/*_epoch_{args.epochs:04d}.png")
     print(f"Checkpoint:  {run_dir / CHECKPOINT}")
     return 0
-
-
-HYPERPARAMETERS = [
-    *["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"],
-    *["lr", "batch_size", "epochs", "seed", "precision"],
-]
-
-
-def save_pictures(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
-    """Draws the samples and the interpolations of this epoch."""
-    generate_and_save(model, epoch, summary_writer)
-    interpolate_and_save(model, epoch, summary_writer, batch_size=16)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
