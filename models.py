@@ -31,15 +31,11 @@ class GeneratorMLP(nn.Module):
         super().__init__()
         check_sizes("z_dim", [z_dim])
         check_sizes("output_shape", output_shape)
-        pixels = torch.Size(output_shape).numel()
-        self.layers = nn.Sequential(
-            *linear_layers([z_dim, *hidden_dims], pixels, dp_rate),
-            nn.Tanh(),
-            nn.Unflatten(1, tuple(output_shape)),
-        )
+        self.output_shape = torch.Size(output_shape)
+        self.layers = mlp([z_dim, *hidden_dims, self.output_shape.numel()], dp_rate)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+        return torch.tanh(self.layers(z)).unflatten(1, self.output_shape)
 
     @property
     def device(self) -> torch.device:
@@ -69,12 +65,10 @@ class DiscriminatorMLP(nn.Module):
     ):
         super().__init__()
         check_sizes("input_dims", [input_dims])
-        self.layers = nn.Sequential(
-            nn.Flatten(), *linear_layers([input_dims, *hidden_dims], 1, dp_rate)
-        )
+        self.layers = mlp([input_dims, *hidden_dims, 1], dp_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.layers(x.flatten(1))
 
 
 class Dropout(nn.Dropout):
@@ -94,11 +88,11 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         width = x.shape[-1]
         words = self.random.random_raw((*x.shape[:-1], -(-width // 4)))
-        bits = torch.from_numpy(words.view(np.int16))[..., :width]
+        bits = torch.from_numpy(words.view(np.int16)[..., :width])
         dropped = min(round(self.p * 2**16), 2**16 - 1)  # of the 65536 values of 16 bits
         # In place, to 0 or 1 in 16 bits: a comparison to booleans would cost three times as much.
-        keep = bits.ge_(dropped - 2**15) * (2**16 / (2**16 - dropped))
-        return x * keep.to(x.dtype)
+        keep = bits.ge_(dropped - 2**15).to(x.dtype)
+        return x * keep.mul_(2**16 / (2**16 - dropped))
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, 256 bits as int64 `[4]`."""
@@ -109,15 +103,15 @@ class Dropout(nn.Dropout):
         self.random.state = {**self.random.state, "state": {"state": words}}
 
 
-def linear_layers(widths: Sequence[int], out_features: int, dp_rate: float) -> list[nn.Module]:
-    """Linear, Dropout and LeakyReLU for each hidden width after `widths[0]`, then one Linear."""
-    check_sizes("hidden_dims", widths[1:])
+def mlp(widths: Sequence[int], dp_rate: float) -> nn.Sequential:
+    """Linear, Dropout and LeakyReLU to each hidden width, then one Linear to the last width."""
+    check_sizes("hidden_dims", widths[1:-1])
     if not 0 <= dp_rate < 1:
         raise ValueError(f"dp_rate must be at least 0 and below 1, got {dp_rate}")
     layers: list[nn.Module] = []
-    for d_in, d_out in pairwise(widths):
+    for d_in, d_out in pairwise(widths[:-1]):
         layers += [nn.Linear(d_in, d_out), Dropout(dp_rate), nn.LeakyReLU(0.2)]
-    return [*layers, nn.Linear(widths[-1], out_features)]
+    return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> None:
