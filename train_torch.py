@@ -354,7 +354,7 @@ def main(args: argparse.Namespace) -> int:
         if batches.epoch < args.epochs:
             save()
             name = signal.Signals(signals.signal).name
-            print(f"Saved on {name} after {batches.epoch} epochs and {batches.step} steps. Go on:")
+            print(f"Saved on {name}, {batches.step} steps after epoch {batches.epoch}. Go on:")
             print(f"python train_torch.py --resume {shlex.quote(str(run_dir))}")
             return 128 + signals.signal
     print(f"Pictures:    {run_dir}/*_epoch_{args.epochs:04d}.png")
