@@ -114,7 +114,7 @@ class GAN(nn.Module):
         x_fake = self.generator(self.latents(len(x_real)))
         # Gradients have to come through the discriminator, but none are needed for its weights.
         self.discriminator.requires_grad_(False)
-        logits = self.discriminator(x_fake).float()
+        logits = self.discriminator(x_fake)
         self.discriminator.requires_grad_(True)
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return loss, {"loss": loss.detach()}
@@ -132,9 +132,8 @@ class GAN(nn.Module):
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
         # One pass for both: an MLP judges each image by itself, so two would give the same.
-        x = torch.cat([x_real.to(x_fake.dtype), x_fake])
-        logits = self.discriminator(x).float()
-        real, fake = logits.detach().chunk(2)
+        logits = self.discriminator(torch.cat([x_real.to(x_fake.dtype), x_fake]))
+        real, fake = logits.detach().float().chunk(2)
         targets = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
         loss = F.binary_cross_entropy_with_logits(logits, targets)
         return loss, {

@@ -352,13 +352,16 @@ class GANTest(unittest.TestCase):
 
     def test_gradients_do_not_pile_up(self):
         model = small_gan(dp_rate_gen=0.0, dp_rate_disc=0.0)
-        optimizers = [
-            torch.optim.SGD(network.parameters(), lr=0.0)
-            for network in (model.generator, model.discriminator)
-        ]
-        train_gan(model, [(self.x_real, None)] * 50, mock.Mock(), mock.Mock(), *optimizers)
-        piled_up = model.discriminator.layers[-1].bias.grad.abs().item()
-        self.assertLessEqual(piled_up, 1, "zero_grad is missing: 50 steps' gradients were added")
+        networks = model.generator, model.discriminator
+        optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in networks]
+
+        def gradients_after(steps: int) -> list[float]:
+            batches = [(self.x_real, None)] * steps
+            train_gan(model, batches, mock.Mock(), mock.Mock(), *optimizers)
+            return [sum(p.grad.norm().item() for p in net.parameters()) for net in networks]
+
+        for first, last in zip(gradients_after(1), gradients_after(50), strict=True):
+            self.assertLess(last, 5 * first, "zero_grad is missing: 50 steps' gradients are added")
 
 
 class MnistTest(TemporaryFolderTest):
@@ -643,6 +646,15 @@ class TrainingTest(TemporaryFolderTest):
             weights.append(torch.load(path, weights_only=True)["model"])
         same = [all(torch.equal(weights[0][k], w[k]) for k in w) for w in weights[1:]]
         self.assertEqual(same, [True, False], "the seed does not decide the weights")
+
+    def test_precision_reaches_the_training(self):
+        biases = []
+        with mock.patch("command_line.multiplies_bf16", lambda device: True):
+            for precision in ("fp32", "bf16"):
+                run, _ = self.run_once("--precision", precision)
+                biases.append(load_checkpoint(run / CHECKPOINT)["model"]["generator.layers.0.bias"])
+        self.assertFalse(torch.equal(*biases), "--precision bf16 has no effect")
+        torch.testing.assert_close(*biases, rtol=0, atol=0.05, msg="bf16 trains something else")
 
     def test_pictures_do_not_change_training(self):
         weights = []
