@@ -46,7 +46,9 @@ def device(name: str) -> str:
         is_there = torch.accelerator.is_available()
         return str(torch.accelerator.current_accelerator()) if is_there else "cpu"
     try:
-        return str(torch.empty(0, device=name).device)
+        empty = torch.empty(0, device=name)
+        empty.cpu()  # fails on "meta", which holds no values
+        return str(empty.device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise argparse.ArgumentTypeError(f"there is no device {name!r} here") from None
 

@@ -423,7 +423,7 @@ def parse_resumed(
     if args.epochs < done:
         parser.error(f"argument --epochs: {done} epochs are done already, more than {args.epochs}")
     if args.epochs == done:
-        print(f"{path.parent.parent} is finished: all of its {done} epochs are done")
+        print(f"{path.parent.parent} is finished: epoch {done} of {done} is done")
         parser.exit()
     args.resume = str(path)
     return args

@@ -984,6 +984,7 @@ class CommandLineTest(unittest.TestCase):
             ("--num_workers", "257"),
             ("--save_every", "0"),
             ("--device", "nonsense"),
+            ("--device", "meta"),
             ("--precision", "fp8"),
         ]:
             errors = io.StringIO()
