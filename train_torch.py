@@ -17,9 +17,10 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -254,6 +255,26 @@ def losses(logger_gen: TensorBoardLogger, logger_disc: TensorBoardLogger) -> str
     return f"G {logger_gen.means()['loss']:.3f} D {logger_disc.means()['loss']:.3f}"
 
 
+def save_run(
+    state: Mapping[str, Any], args: argparse.Namespace, summary_writer: SummaryWriter
+) -> None:
+    """Writes the checkpoint: the arguments, and the state of each part of the training by its name.
+
+    Raises:
+        OSError: it could not be written; the last one is still there.
+        FloatingPointError: training has gone wrong; the last checkpoint is from before.
+    """
+    loggers = state["logger_gen"], state["logger_disc"]
+    for logger in loggers:
+        logger.means()  # raises the error
+    contents = {name: part.state_dict() for name, part in state.items()}
+    if state["batches"].epoch == args.epochs:
+        for logger in loggers:
+            logger.flush()
+    summary_writer.flush()  # first, for the curves to reach as far as the checkpoint
+    save_checkpoint(Path(summary_writer.log_dir) / CHECKPOINT, {"args": vars(args), **contents})
+
+
 def seed_everything(seed: int) -> None:
     """Seeds every generator that random numbers are drawn from: Python's, numpy's and torch's."""
     random.seed(seed)
@@ -301,21 +322,12 @@ def main(args: argparse.Namespace) -> int:
             "logger_disc": logger_disc,
             "batches": batches,
         }
-
-        def save() -> None:
-            logger_gen.means(), logger_disc.means()  # raise an error if training has gone wrong
-            contents = {name: part.state_dict() for name, part in state.items()}
-            if batches.epoch == args.epochs:
-                logger_gen.flush(), logger_disc.flush()
-            writer.flush()  # first, for the curves to reach as far as the checkpoint
-            save_checkpoint(run_dir / CHECKPOINT, {"args": vars(args), **contents})
-
         if saved:
             restore(state, saved, args.resume)
         else:
             log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
             save_pictures(model, 0, writer)
-            save()
+            save_run(state, args, writer)
         write_arguments(run_dir / "args.json", vars(args), batches)
         print(f"Logs:        {run_dir}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(run_dir.parent))}", flush=True)
@@ -340,7 +352,7 @@ def main(args: argparse.Namespace) -> int:
             writer.add_scalar("seconds_per_epoch", batches.seconds, logger_gen.step)
             if epoch % args.save_every == 0 or epoch == args.epochs:
                 save_pictures(model, epoch, writer)
-                save()
+                save_run(state, args, writer)
                 if not bars:
                     per_epoch = (time.perf_counter() - started) / (epoch - first_epoch)
                     left = timedelta(seconds=round(per_epoch * (args.epochs - epoch)))
@@ -351,7 +363,7 @@ def main(args: argparse.Namespace) -> int:
                     )
         epochs.close()
         if batches.epoch < args.epochs:
-            save()
+            save_run(state, args, writer)
             name = signal.Signals(signals.signal).name
             print(f"Saved on {name}, {batches.step} steps after epoch {batches.epoch}. Go on:")
             print(f"python train_torch.py --resume {shlex.quote(str(run_dir))}")

@@ -146,8 +146,8 @@ def plain(workers: int) -> Callable[[int], None]:
     discriminator = nn.Sequential(nn.Flatten(), *mlp((PIXELS, *DISC, 1), 0.3))
     adam_gen = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     adam_disc = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    with warnings.catch_warnings(action="ignore"):  # of more workers than processors
-        loader = DataLoader(PlainImages(), batch_size=BATCH, shuffle=True, num_workers=workers)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more than processors
+    loader = DataLoader(PlainImages(), batch_size=BATCH, shuffle=True, num_workers=workers)
     batches = endless(loader)
     loss_of = F.binary_cross_entropy_with_logits
 
