@@ -72,7 +72,7 @@ class DiscriminatorMLP(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` whose masks cost a tenth on the CPU; on other devices it is `nn.Dropout`.
+    """`nn.Dropout` that takes a sixth of its time on the CPU; on other devices it is `nn.Dropout`.
 
     `nn.Dropout` draws a number per element, one after the other. Here numpy's SFC64 draws 64 bits
     at a time, and each 16 of them decide about one element; the rate is so rounded to a multiple
