@@ -132,7 +132,8 @@ class GAN(nn.Module):
         """
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
-        # One pass for both: an MLP judges each image by itself, so two would give the same.
+        # One pass for both, in the type that was drawn in (bf16 or fp32): an MLP judges each image
+        # by itself, so two passes would give the same.
         logits = self.discriminator(torch.cat([x_real.to(x_fake.dtype), x_fake]))
         real, fake = logits.detach().float().chunk(2)
         targets = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])

@@ -171,6 +171,13 @@ def plain(workers: int) -> Callable[[int], None]:
     return run
 
 
+def timed(run: Callable, *args) -> float:
+    """The seconds that a call takes."""
+    started = time.perf_counter()
+    run(*args)
+    return time.perf_counter() - started
+
+
 def interleaved(
     runs: dict[str, Callable[[int], None]], steps: int, rounds: int
 ) -> dict[str, list[float]]:
@@ -181,9 +188,7 @@ def interleaved(
     for _ in range(rounds):
         for name, run in runs.items():
             time.sleep(0.1)  # lets a loader's workers fill their queue and come to rest
-            started = time.perf_counter()
-            run(steps)
-            seconds[name].append((time.perf_counter() - started) / steps)
+            seconds[name].append(timed(run, steps) / steps)
     return seconds
 
 
@@ -212,14 +217,12 @@ def shares(run: Callable[[int], None], steps: int = 100) -> dict[str, float]:
     Dropout.forward = named
     try:
         with profile() as profiled:
-            started = time.perf_counter()
-            run(steps)
-            seconds = time.perf_counter() - started
+            seconds = timed(run, steps)
     finally:
         Dropout.forward = forward
     times = {event.key: event.cpu_time_total / 1e6 for event in profiled.key_averages()}
-    named_shares = {k: sum(times.get(op, 0) for op in ops) / seconds for k, ops in kinds.items()}
-    return {**named_shares, "all else": 1 - sum(named_shares.values())}
+    parts = {kind: sum(times.get(op, 0) for op in ops) / seconds for kind, ops in kinds.items()}
+    return {**parts, "all else": 1 - sum(parts.values())}
 
 
 def loading_and_logging(folder: str, rounds: int = 5, steps: int = 469) -> dict[str, float]:
@@ -241,13 +244,6 @@ def loading_and_logging(folder: str, rounds: int = 5, steps: int = 469) -> dict[
             name: min(timed(run) for _ in range(rounds)) / steps
             for name, run in {"loading": load, "logging": log}.items()
         }
-
-
-def timed(run: Callable[[], None]) -> float:
-    """The seconds that it takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def whole_process(folder: str) -> dict[str, float]:
