@@ -172,10 +172,10 @@ def plain(workers: int) -> Callable[[int], None]:
     return run
 
 
-def timed(run: Callable, *args) -> float:
-    """The seconds that a call takes."""
+def timed(run: Callable[[int], None], steps: int) -> float:
+    """The seconds that so many steps take."""
     started = time.perf_counter()
-    run(*args)
+    run(steps)
     return time.perf_counter() - started
 
 
@@ -198,8 +198,8 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
     return median(x / y for x, y in zip(a, b, strict=True))
 
 
-def shares(run: Callable[[int], None], steps: int = 100) -> dict[str, float]:
-    """Share of the time in each kind of operation, in the running loop, from the torch profiler."""
+def shares(run: Callable[[int], None], steps: int = 40, rounds: int = 7) -> dict[str, float]:
+    """Share of the time in each kind of operation, from the torch profiler, medians of rounds."""
     kinds = {
         "matrix products": ("aten::mm", "aten::addmm"),
         "dropout, forward": ("Dropout.forward",),
@@ -217,11 +217,16 @@ def shares(run: Callable[[int], None], steps: int = 100) -> dict[str, float]:
         name = f"{owner.__name__}.{method}"
         return mock.patch.object(owner, method, record_function(name)(getattr(owner, method)))
 
-    with named(Dropout, "forward"), named(TensorBoardLogger, "add_values"), profile() as profiled:
-        seconds = timed(run, steps)
-    times = {event.key: event.cpu_time_total / 1e6 for event in profiled.key_averages()}
-    parts = {kind: sum(times[op] for op in ops) / seconds for kind, ops in kinds.items()}
-    return {**parts, "all else": 1 - sum(parts.values())}
+    parts = {kind: [] for kind in kinds}
+    with named(Dropout, "forward"), named(TensorBoardLogger, "add_values"):
+        for _ in range(rounds):
+            with profile() as profiled:
+                seconds = timed(run, steps)
+            times = {event.key: event.cpu_time_total / 1e6 for event in profiled.key_averages()}
+            for kind, ops in kinds.items():
+                parts[kind].append(sum(times[op] for op in ops) / seconds)
+    medians = {kind: median(part) for kind, part in parts.items()}
+    return {**medians, "all else": 1 - sum(medians.values())}
 
 
 def whole_process(folder: str) -> dict[str, float]:
