@@ -1,118 +1,101 @@
-"""How a run survives: its folder, its checkpoint, its place in the data, the signals to stop.
-
-The checkpoint holds all that a run needs to go on exactly, and is never half-written.
-"""
+"""The run directory and the checkpoint file: written atomically, read without executing code."""
 
 import contextlib
 import io
 import itertools
-import json
 import os
-import random
-import signal
+import secrets
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # in the folder of a run
-FORMAT = 1  # raise it when older programs could not read the contents any more
+CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # relative to the run directory
+FORMAT = 2  # increase it when older versions of this package could not read the contents
 
 
-def make_run_dir(log_dir: str, job_id: str | None = None) -> Path:
-    """Makes log_dir/<date_time>, with a number behind it if another run has just taken that.
-
-    With a `job_id` the name ends in `_job<job_id>`, by which the job finds its run again.
-    """
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    job = f"_job{job_id}" if job_id else ""
+def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | None = None) -> Path:
+    """Creates `log_dir/<date_time>[_<n>][_<name>][_job<job_id>]`, a new directory every time."""
+    date_time = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    suffix = (f"_{name}" if name else "") + (f"_job{job_id}" if job_id else "")
     for number in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
-        run_dir = Path(log_dir, name + number + job)
+        run_dir = Path(log_dir, date_time + number + suffix)
         with contextlib.suppress(FileExistsError):
             run_dir.mkdir(parents=True)
             return run_dir
 
 
-def write_arguments(path: Path, args: dict[str, Any], batches: "ResumableBatches") -> None:
-    """Writes the arguments, and when and from which place each start of the run was, as JSON."""
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
-    time_of_day = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-    place = {"epoch": batches.epoch, "step": batches.step, "epochs": args["epochs"]}
-    content = {**args, "starts": [*starts, {"time": time_of_day, **place}]}
-    replace_file(path, json.dumps(content, indent=2).encode())
+class Checkpoint:
+    """The checkpoint file of a run, replaced as a whole: at any moment it is complete.
 
-
-def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
-    """Writes the contents so that at every instant there is one complete checkpoint.
-
-    Args:
-        path: the checkpoint file.
-        contents: tensors, numbers, strings, None, and lists and dicts of these.
-
-    Raises:
-        OSError: it could not be written; the old one is still there.
+    `state` are the model and the optimizers by name. They are restored from `saved`, what
+    `load_checkpoint` has read from the file; OSError is raised if that is of other networks.
     """
 
-    def plain(value: Any) -> Any:
-        """The same without OrderedDicts and tuples, for any program to read."""
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+    def __init__(self, run_dir: Path, state: dict[str, Any], saved: dict | None = None):
+        self.path, self.state = run_dir / CHECKPOINT, state
+        self.version = saved["version"] if saved else None
+        self.saved_at = time.monotonic()
+        try:
+            for name, part in state.items() if saved else ():
+                part.load_state_dict(saved[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise OSError(f"{self.path} does not fit models.py: {reason}") from error
 
-    buffer = io.BytesIO()
-    torch.save(plain({"format": FORMAT, **contents}), buffer)
-    replace_file(path, buffer.getvalue())
+    def save(self, **values: Any) -> None:
+        """Replaces the file by one with the current state and these values.
+
+        Raises:
+            OSError: the file could not be written, or another process has replaced it since this
+                one read or wrote it. The existing file is kept.
+        """
+        contents = {name: part.state_dict() for name, part in self.state.items()}
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **values, **contents}, buffer)
+        if file_version(self.path) != self.version:
+            raise OSError(f"{self.path} was replaced by another process; is the run resumed twice?")
+        replace_file(self.path, buffer.getvalue())
+        self.version, self.saved_at = file_version(self.path), time.monotonic()
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint, all tensors onto the CPU, without running code that may be in the file.
+def load_checkpoint(run: str | Path) -> dict[str, Any]:
+    """Reads the checkpoint of a run directory, or the file itself, without executing code in it.
+
+    Returns:
+        What was saved, all tensors on the CPU; also the file's `version` and its `run_dir`.
 
     Raises:
-        ValueError: there is no such file, or it is no checkpoint of this format; says which.
+        ValueError: there is no such file, or it is not a checkpoint of this format; says which.
     """
+    path = Path(run, CHECKPOINT) if Path(run).is_dir() else Path(run)
     try:
-        file = io.BytesIO(path.read_bytes())
+        version, content = file_version(path), io.BytesIO(path.read_bytes())
+        contents = torch.load(content, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    try:
-        contents = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # in a foreign file the unpickler can stumble over anything
-        raise ValueError(f"{path} is damaged or no checkpoint, or carries code") from None
-    if not isinstance(contents, dict) or not isinstance(contents.get("format"), int):
-        raise ValueError(f"{path} is no checkpoint of this program")
-    if contents["format"] > FORMAT:
-        raise ValueError(f"{path} has format {contents['format']}, this program reads {FORMAT}")
-    return contents
+    except Exception:  # the unpickler can fail in any way on a file of another kind
+        raise ValueError(f"{path} is corrupted, not a checkpoint, or contains code") from None
+    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this version (format {FORMAT})")
+    return {**contents, "version": version, "run_dir": path.parent.parent}
 
 
-def restore(state: dict[str, Any], saved: dict[str, Any], path: str) -> None:
-    """Gives all parts of a training, by their names, the state that was saved at `path`.
-
-    Raises:
-        OSError: what was saved is of other networks or another program.
-    """
-    try:
-        for name, part in state.items():
-            part.load_state_dict(saved[name])
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise OSError(f"{path} does not fit models.py or mnist.py as they are: {reason}") from error
+def file_version(path: Path) -> tuple[int, int] | None:
+    """Inode and time of modification; None if there is no file."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Puts the content into a new file, and that, once it is safely on disk, in place of `path`.
-
-    Raises:
-        OSError: it could not be written; what was at `path` is still there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    """Writes a new file, which takes the place of `path` only when it is safely on disk."""
+    # A random name, for two processes not to write into the same file.
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
@@ -120,119 +103,8 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(f"could not write {path} ({error.strerror}); it is as it was") from error
-
-
-def random_state(loader_generator: torch.Generator | None = None) -> dict[str, Any]:
-    """The state of everything that random numbers are drawn from, a loader's own included."""
-    version, numbers, gauss = random.getstate()
-    algorithm, key, *position = np.random.get_state()
-    state = {
-        "python": [version, list(numbers), gauss],
-        "numpy": [algorithm, torch.from_numpy(key.astype(np.int64)), *position],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.accelerator.is_available():
-        state["device"] = torch.get_device_module().get_rng_state()
-    if loader_generator is not None:
-        state["loader"] = loader_generator.get_state()
-    return state
-
-
-def set_random_state(
-    state: dict[str, Any], loader_generator: torch.Generator | None = None
-) -> None:
-    """Sets everything that random numbers are drawn from to a state of `random_state`."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    algorithm, key, *position = state["numpy"]
-    np.random.set_state((algorithm, key.numpy().astype(np.uint32), *position))
-    torch.set_rng_state(state["torch"])
-    if "device" in state:
-        torch.get_device_module().set_rng_state(state["device"])
-    if loader_generator is not None and "loader" in state:
-        loader_generator.set_state(state["loader"])
-
-
-class ResumableBatches:
-    """The batches of a loader, epoch after epoch, with a place in them to save and come back to.
-
-    Each iteration goes on from that place to the end of its epoch, or ends after the step in
-    which a signal has been noted.
-
-    Attributes:
-        epoch: the number of epochs that are done.
-        step: the number of steps that are done in the epoch after these.
-        seconds: the time that this epoch has taken, or if `step` is 0 the last one.
-    """
-
-    def __init__(self, loader: DataLoader, signals: "StopSignals"):
-        self.loader, self.signals = loader, signals
-        self.generator = getattr(loader, "generator", None)
-        self.epoch, self.step, self.seconds = 0, 0, 0.0
-        self.random_at_start: dict[str, Any] = {}  # of the epoch, which decides its order
-
-    def __len__(self) -> int:
-        """Batches left in this epoch."""
-        return len(self.loader) - self.step
-
-    def __iter__(self) -> Iterator[Any]:
-        now = random_state(self.generator)
-        if self.step == 0:
-            self.random_at_start, self.seconds = now, 0.0
-        started = time.perf_counter() - self.seconds
-
-        set_random_state(self.random_at_start, self.generator)
-        batches = iter(self.loader)
-        for _ in range(self.step):
-            next(batches)
-        if self.step > 0:
-            set_random_state(now, self.generator)
-
-        for batch in batches:
-            yield batch
-            self.step += 1
-            if self.signals.signal:
-                break
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()  # once an epoch, for the clock
-        self.seconds = time.perf_counter() - started
-        if self.step == len(self.loader):
-            self.epoch, self.step = self.epoch + 1, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place, and the random state there and at the start of its epoch."""
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "random": random_state(self.generator),
-            "random_at_start": self.random_at_start,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to the place of a `state_dict`, and sets all random states as they were."""
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.random_at_start = state["random_at_start"]
-        set_random_state(state["random"], self.generator)
-
-
-class StopSignals:
-    """Within it, SIGTERM, SIGUSR1 and the first Ctrl-C are only noted: `signal` is their number.
-
-    A second Ctrl-C stops the process at once.
-    """
-
-    def __enter__(self) -> "StopSignals":
-        self.signal = 0
-        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-        self.before = {number: signal.signal(number, self.note) for number in numbers}
-        return self
-
-    def note(self, number: int, frame: Any) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        raise OSError(
+            f"could not write {path} ({error.strerror}); it was left as it was"
+        ) from error
+    for leftover in path.parent.glob(f"{path.name}.*.unfinished"):  # of processes that were killed
+        leftover.unlink(missing_ok=True)

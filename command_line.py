@@ -1,15 +1,20 @@
-"""What the scripts' command lines have in common: values that are checked, errors of one line."""
+"""What the command lines of all scripts share: argument types and one-line errors."""
 
 import argparse
 import contextlib
-from collections.abc import Callable
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 
 class Parser(argparse.ArgumentParser):
-    """Shows the defaults in its help, and says what was wrong without the whole usage before it."""
+    """An argument parser that shows defaults in its help and prints errors without the usage."""
 
     def __init__(self, description: str):
         super().__init__(
@@ -19,9 +24,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
+    def parse_resumed(
+        self, argv: Sequence[str] | None, saved: Mapping[str, Any], fixed: Iterable[str]
+    ) -> argparse.Namespace:
+        """Parses again, with a saved run's arguments as defaults; the fixed ones have to agree."""
+        self.set_defaults(**saved)
+        args = self.parse_args(argv)
+        for name in fixed:
+            if getattr(args, name) != saved[name]:
+                self.error(
+                    f"argument --{name}: the run has {saved[name]}, not {getattr(args, name)}"
+                )
+        return args
+
 
 def checked(kind: type, expected: str, holds: Callable[[Any], bool]) -> Callable[[str], Any]:
-    """A type for argparse: a `kind` for which `holds` is true, else an error says `expected`."""
+    """An argument type: a `kind` for which `holds` is true, else an error that says `expected`."""
 
     def parse(text: str) -> Any:
         with contextlib.suppress(ValueError):
@@ -32,32 +50,70 @@ def checked(kind: type, expected: str, holds: Callable[[Any], bool]) -> Callable
     return parse
 
 
-width = checked(int, "a whole number from 1 to 16384", lambda n: 1 <= n <= 2**14)
-count = checked(int, "a whole number from 1 to 1000000", lambda n: 1 <= n <= 10**6)
+positive_int = checked(int, "an integer from 1 to 1000000", lambda n: 1 <= n <= 10**6)
+width = checked(int, "an integer from 1 to 16384", lambda n: 1 <= n <= 2**14)
+widths = checked(int, "integers from 1 to 16384, separated by spaces", lambda n: 1 <= n <= 2**14)
 dropout_rate = checked(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
 learning_rate = checked(float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
-seed = checked(int, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
-workers = checked(int, "a whole number from 0 to 256", lambda n: 0 <= n <= 256)
+seed = checked(int, "an integer from 0 to 4294967295", lambda n: 0 <= n < 2**32)
+workers = checked(int, "an integer from 0 to 256", lambda n: 0 <= n <= 256)
+name = checked(str, "letters, digits and ._- only", lambda text: re.fullmatch(r"[\w.-]+", text))
 
 
-def device(name: str) -> str:
-    """A type for argparse: the device's full name; "auto" is the accelerator if there is one."""
-    if name == "auto":
-        is_there = torch.accelerator.is_available()
-        return str(torch.accelerator.current_accelerator()) if is_there else "cpu"
+def directory(text: str) -> str:
+    """An argument type: a directory, which need not exist yet but must be possible to create."""
+    existing = next(path for path in (Path(text), *Path(text).absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise argparse.ArgumentTypeError(f"{existing} is not a directory, got {text!r}")
+    return text
+
+
+def device(text: str) -> str:
+    """An argument type: a device that exists; "auto" is the accelerator if there is one."""
+    if text == "auto":
+        available = torch.accelerator.is_available()
+        return str(torch.accelerator.current_accelerator()) if available else "cpu"
     try:
-        empty = torch.empty(0, device=name)
+        empty = torch.empty(0, device=text)
         empty.cpu()  # fails on "meta", which holds no values
         return str(empty.device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise argparse.ArgumentTypeError(f"there is no device {name!r} here") from None
+        raise argparse.ArgumentTypeError(f"there is no device {text!r} here") from None
 
 
-def multiplies_bf16(device: str) -> bool:
-    """Whether the device has instructions for products of bfloat16 matrices."""
+@contextlib.contextmanager
+def interruptible(run_dir: Path) -> Iterator[None]:
+    """Turns Ctrl-C into one line that says how to resume, and exit status 130 (128 + SIGINT)."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = shlex.join(["python", sys.argv[0], "--resume", str(run_dir)])
+        print(f"\nInterrupted. To resume: {command}", flush=True)
+        sys.exit(130)
+
+
+def print_thread_hint(device: str) -> None:
+    """Prints the faster command if other processes hold some of this machine's cores.
+
+    Threads that have to share cores spend most of their time waiting for each other.
+    """
+    if device != "cpu" or not hasattr(os, "getloadavg"):  # Windows has no load average
+        return
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    free = max(1, cores - round(load))
+    if free < torch.get_num_threads():
+        command = shlex.join(["python", *sys.argv])
+        print(
+            f"Busy machine (load {load:.1f} on {cores} cores). Beside other processes, faster is:"
+        )
+        print(f"OMP_NUM_THREADS={free} {command}", flush=True)
+
+
+def supports_bf16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16 matmuls."""
     kind = torch.device(device).type
     if kind == "cpu":
-        if not hasattr(torch.cpu, "get_capabilities"):  # as in older versions of torch
+        if not hasattr(torch.cpu, "get_capabilities"):  # in older versions of torch
             return False
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,4 +1,4 @@
-"""The two players: an MLP that draws images and an MLP that tells real images from drawn ones."""
+"""The two networks: an MLP that generates images and an MLP that tells real from fake ones."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 
 class GeneratorMLP(nn.Module):
-    """Draws images from latent vectors: `[B, z_dim]` to `[B, *output_shape]` in [-1, 1].
+    """Generates images from latents: `[B, z_dim]` to `[B, *output_shape]` in [-1, 1].
+
+    The default `hidden_dims` are those of the course this interface comes from; `train_torch.py`
+    trains a generator without the layer of 1024.
 
     Args:
         z_dim: length of a latent vector.
         hidden_dims: widths of the hidden layers, from input to output; may be empty.
         output_shape: shape of one image, [C, H, W].
-        dp_rate: share of each hidden layer that dropout sets to zero in training, in [0, 1).
+        dp_rate: dropout rate of each hidden layer, in [0, 1).
 
     Raises:
-        ValueError: a size is not a positive whole number, or `dp_rate` is outside [0, 1).
+        ValueError: a size is not a positive integer, or `dp_rate` is outside [0, 1).
     """
 
     def __init__(
@@ -39,22 +42,22 @@ class GeneratorMLP(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device that the parameters are on, and on which `z` has to be."""
+        """The device of the parameters, where `z` has to be."""
         return next(self.parameters()).device
 
 
 class DiscriminatorMLP(nn.Module):
-    """Judges images: `[B, C, H, W]` or `[B, input_dims]` to logits `[B, 1]`.
+    """Classifies images as real or fake: `[B, C, H, W]` or `[B, input_dims]` to logits `[B, 1]`.
 
     There is no sigmoid at the end: a positive logit says real, a negative one says fake.
 
     Args:
         input_dims: number of values in one image, C * H * W.
         hidden_dims: widths of the hidden layers, from input to output; may be empty.
-        dp_rate: share of each hidden layer that dropout sets to zero in training, in [0, 1).
+        dp_rate: dropout rate of each hidden layer, in [0, 1).
 
     Raises:
-        ValueError: a size is not a positive whole number, or `dp_rate` is outside [0, 1).
+        ValueError: a size is not a positive integer, or `dp_rate` is outside [0, 1).
     """
 
     def __init__(
@@ -72,16 +75,17 @@ class DiscriminatorMLP(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` that takes a sixth of its time on the CPU; on other devices it is `nn.Dropout`.
+    """`nn.Dropout` in a sixth of its time on the CPU; on other devices it is `nn.Dropout`.
 
-    `nn.Dropout` draws a number per element, one after the other. Here numpy's SFC64 draws 64 bits
-    at a time, and each 16 of them decide about one element; the rate is so rounded to a multiple
-    of 1/65536. The generator is seeded by torch's, and its state is part of the `state_dict`.
+    `nn.Dropout` generates one random number per element. Here NumPy's SFC64 generates 64 bits at
+    a time, and 16 of them decide about one element, so the rate is rounded to a multiple of
+    1/65536. Each call of `train()` seeds SFC64 from torch's RNG: training calls it every epoch.
     """
 
-    def __init__(self, p: float = 0.5):
-        super().__init__(p)
-        self.random = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
+    def train(self, mode: bool = True) -> "Dropout":
+        if mode:
+            self.random = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
+        return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0 or x.device.type != "cpu":
@@ -94,14 +98,6 @@ class Dropout(nn.Dropout):
         keep = bits.ge_(dropped - 2**15).to(x.dtype)
         return x * keep.mul_(2**16 / (2**16 - dropped))
 
-    def get_extra_state(self) -> Tensor:
-        """The generator's state, 256 bits as int64 `[4]`."""
-        return torch.from_numpy(self.random.state["state"]["state"].view(np.int64))
-
-    def set_extra_state(self, state: Tensor) -> None:
-        words = state.cpu().numpy().view(np.uint64)
-        self.random.state = {**self.random.state, "state": {"state": words}}
-
 
 def mlp(widths: Sequence[int], dp_rate: float) -> nn.Sequential:
     """Linear, Dropout and LeakyReLU to each hidden width, then one Linear to the last width."""
@@ -110,12 +106,12 @@ def mlp(widths: Sequence[int], dp_rate: float) -> nn.Sequential:
         raise ValueError(f"dp_rate must be at least 0 and below 1, got {dp_rate}")
     layers: list[nn.Module] = []
     for d_in, d_out in pairwise(widths[:-1]):
-        layers += [nn.Linear(d_in, d_out), Dropout(dp_rate), nn.LeakyReLU(0.2)]
+        layers += [nn.Linear(d_in, d_out), Dropout(dp_rate).train(), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> None:
-    """Raises ValueError, with the name and the value, unless all sizes are whole and positive."""
+    """Raises ValueError, with the name and the value, unless all sizes are positive integers."""
     for size in sizes:
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be positive whole numbers, got {size!r}")
+            raise ValueError(f"{name} must be positive integers, got {size!r}")

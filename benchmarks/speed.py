@@ -1,13 +1,15 @@
-"""How long a training step takes, beside its matrix products and beside a plain training loop.
+"""How long a training step takes, beside its matmuls alone and beside a plain training loop.
 
-    python benchmarks/speed.py [--json FILE]        about three minutes; leave the machine idle
+    python benchmarks/speed.py [--json FILE]        about four minutes; leave the machine idle
 
 Compared, a few steps of each in turn, so that a machine whose speed drifts drifts for all:
-(a) the floor: the matrix products of a step, those that are mathematically needed, and no more;
-(b) a plain loop as one would first write it: images transformed one by one in a DataLoader, with
-    4 workers and with none, nn.Dropout, gradients for both networks, default Adam, losses read
-    back at every step;
+(a) the matmuls of a step, those that are mathematically needed, and nothing else;
+(b) the baseline, a plain loop as one would first write it: images transformed one by one in a
+    DataLoader, with 4 workers and with none, nn.Dropout, gradients for both networks, default
+    Adam, losses read back at every step;
 (c) train_torch.train_gan with the project's loader and loggers, in fp32 and in bf16.
+
+After that (c) on a busy machine: beside other processes that the script starts.
 """
 
 import argparse
@@ -16,7 +18,6 @@ import itertools
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,29 +29,31 @@ from statistics import median
 from unittest import mock
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler prints that it starts
-
-import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
-from torch.profiler import profile, record_function
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.tensorboard import SummaryWriter
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from command_line import multiplies_bf16  # noqa: E402
+# Before torch, for which it sets an environment variable.
+from train_torch import GAN, train_gan  # noqa: E402  # isort: skip
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.profiler import profile, record_function  # noqa: E402
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
+
+from command_line import supports_bf16  # noqa: E402
 from mnist import mnist  # noqa: E402
-from models import Dropout  # noqa: E402
-from train_torch import GAN, train_gan  # noqa: E402
 from utils import TensorBoardLogger  # noqa: E402
 
 GEN, DISC, Z_DIM, PIXELS, BATCH = (128, 256, 512), (512, 256), 32, 784, 128
 
 
-def products(gen: Sequence[int], disc: Sequence[int], batch: int) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of matrices whose products are those of one step of both networks."""
+def matmul_operands(
+    gen: Sequence[int], disc: Sequence[int], batch: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The pairs of matrices that one step of both networks multiplies."""
     gen_sizes = list(itertools.pairwise((Z_DIM, *gen, PIXELS)))
     disc_sizes = list(itertools.pairwise((PIXELS, *disc, 1)))
 
@@ -64,12 +67,12 @@ def products(gen: Sequence[int], disc: Sequence[int], batch: int) -> list[tuple[
         return [(torch.randn(n, o), torch.randn(o, i)) for i, o in sizes]
 
     return [
-        # The discriminator's step: draw, judge real and fake together, gradients of its weights.
+        # Discriminator's step: generate, classify real and fake images, weight gradients.
         *forward(gen_sizes, batch),
         *forward(disc_sizes, 2 * batch),
         *weight_gradients(disc_sizes, 2 * batch),
         *input_gradients(disc_sizes[1:], 2 * batch),
-        # The generator's step: draw, judge, back through the discriminator, gradients of weights.
+        # Generator's step: generate, classify, back through the discriminator, weight gradients.
         *forward(gen_sizes, batch),
         *forward(disc_sizes, batch),
         *input_gradients(disc_sizes, batch),
@@ -78,9 +81,9 @@ def products(gen: Sequence[int], disc: Sequence[int], batch: int) -> list[tuple[
     ]
 
 
-def floor(gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], None]:
-    """(a) Runs so many steps' worth of matrix products."""
-    pairs = products(gen, disc, batch)
+def matmuls(gen=GEN, disc=DISC, batch=BATCH) -> Callable[[int], None]:
+    """(a) Runs the matmuls of so many steps."""
+    pairs = matmul_operands(gen, disc, batch)
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -121,8 +124,8 @@ class PlainImages(Dataset):
     def __init__(self):
         from torchvision import transforms
 
-        self.images = mnist().dataset.images[:, 0].numpy()
-        self.labels = mnist().dataset.labels
+        data = mnist().dataset
+        self.images, self.labels = data.images[:, 0].numpy(), data.labels
         self.transform = transforms.Compose(
             [transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
         )
@@ -134,7 +137,7 @@ class PlainImages(Dataset):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def plain(workers: int) -> Callable[[int], None]:
+def baseline(workers: int) -> Callable[[int], None]:
     """(b) Runs so many steps of the plain loop."""
 
     def mlp(sizes: Sequence[int], rate: float) -> list[nn.Module]:
@@ -188,7 +191,7 @@ def interleaved(
         run(max(3, steps // 5))  # warm up
     for _ in range(rounds):
         for name, run in runs.items():
-            time.sleep(0.1)  # lets a loader's workers fill their queue and come to rest
+            time.sleep(0.1)  # lets a loader's workers fill their queue and become idle
             seconds[name].append(timed(run, steps) / steps)
     return seconds
 
@@ -200,9 +203,11 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 def shares(run: Callable[[int], None], steps: int = 40, rounds: int = 7) -> dict[str, float]:
     """Share of the time in each kind of operation, from the torch profiler, medians of rounds."""
+    layers = GAN(GEN, DISC, 0.1, 0.3, Z_DIM).modules()
+    dropouts = {type(layer) for layer in layers if isinstance(layer, nn.Dropout)}
     kinds = {
-        "matrix products": ("aten::mm", "aten::addmm"),
-        "dropout, forward": ("Dropout.forward",),
+        "matmuls": ("aten::mm", "aten::addmm"),
+        "dropout, forward": tuple(f"{layer.__name__}.forward" for layer in dropouts),
         "Adam": ("Optimizer.step#Adam.step",),
         "activations and their gradients": (
             *("aten::leaky_relu", "aten::leaky_relu_backward"),
@@ -218,21 +223,24 @@ def shares(run: Callable[[int], None], steps: int = 40, rounds: int = 7) -> dict
         return mock.patch.object(owner, method, record_function(name)(getattr(owner, method)))
 
     parts = {kind: [] for kind in kinds}
-    with named(Dropout, "forward"), named(TensorBoardLogger, "add_values"):
+    with contextlib.ExitStack() as stack:
+        for layer in dropouts:
+            stack.enter_context(named(layer, "forward"))
+        stack.enter_context(named(TensorBoardLogger, "add_values"))
         for _ in range(rounds):
             with profile() as profiled:
                 seconds = timed(run, steps)
             times = {event.key: event.cpu_time_total / 1e6 for event in profiled.key_averages()}
             for kind, ops in kinds.items():
-                parts[kind].append(sum(times[op] for op in ops) / seconds)
+                parts[kind].append(sum(times.get(op, 0) for op in ops) / seconds)
     medians = {kind: median(part) for kind, part in parts.items()}
-    return {**medians, "all else": 1 - sum(medians.values())}
+    return {**medians, "other": 1 - sum(medians.values())}
 
 
 def whole_process(folder: str) -> dict[str, float]:
     """Seconds from the start of the process to the first step, and peak memory in GB."""
     code = "import sys, train_torch as t; t.train_gan = lambda *a, **k: sys.exit(); "
-    code += "t.main(t.parse_args(['--log_dir', sys.argv[1]]))"
+    code += "t.main(*t.parse_args(['--log_dir', sys.argv[1]]))"
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
@@ -240,10 +248,80 @@ def whole_process(folder: str) -> dict[str, float]:
             [sys.executable, "-c", code, folder], cwd=REPOSITORY, stdout=subprocess.DEVNULL
         )
         seconds.append(time.perf_counter() - started)
-    train = [sys.executable, "train_torch.py", "--epochs", "1", "--log_dir", folder]
-    subprocess.run(train, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"seconds to the first step": median(seconds), "peak memory in GB": peak * 1024 / 1e9}
+    figures = {"seconds to the first step": median(seconds)}
+    with contextlib.suppress(ImportError):  # Windows has no such module
+        import resource
+
+        train = [sys.executable, "train_torch.py", "--epochs", "1", "--log_dir", folder]
+        subprocess.run(train, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        figures["peak memory in GB"] = peak * 1024 / 1e9
+    return figures
+
+
+# What a process that trains imports first, and its environment variables. libgomp, torch's OpenMP
+# on Linux, reads them when it is loaded, so each needs a process of its own.
+SETTINGS = {
+    "as train_torch.py sets it": ("train_torch", {}),
+    "libgomp's default": ("torch", {}),
+    "OMP_NUM_THREADS=1": ("train_torch", {"OMP_NUM_THREADS": "1"}),
+}
+
+
+def serve_steps() -> None:
+    """In a process of `busy_machine`: runs as many steps as it reads, prints the seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = project(folder)
+        for line in sys.stdin:
+            print(timed(run, int(line)), flush=True)
+
+
+def busy_machine(
+    settings: dict[str, tuple[str, dict[str, str]]], rounds: int = 5
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds per step of train_gan with each setting, in each round, "idle" and "busy".
+
+    Busy means beside as many other processes as there are cores, each computing in one thread.
+    """
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}
+    seconds = {name: {"idle": [], "busy": []} for name in settings}
+    with contextlib.ExitStack() as stack:
+
+        def python(code: str, **options) -> subprocess.Popen:
+            process = stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, **options)
+            )
+            stack.callback(process.kill)
+            return process
+
+        servers = {
+            name: python(
+                f"import sys; sys.path.append('..'); import {first}, speed; speed.serve_steps()",
+                env=inherited | variables,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for name, (first, variables) in settings.items()
+        }
+
+        def step(name: str, steps: int) -> float:
+            print(steps, file=servers[name].stdin, flush=True)
+            return float(servers[name].stdout.readline()) / steps
+
+        for name in settings:
+            step(name, 50)  # warm up
+        for _ in range(rounds):
+            for name in settings:
+                seconds[name]["idle"].append(step(name, 50))
+            others = [python("while True: pass") for _ in range(os.cpu_count() or 1)]
+            time.sleep(0.5)
+            for name in settings:
+                seconds[name]["busy"].append(step(name, 20))
+            for other in others:
+                other.kill()
+                other.wait()
+    return seconds
 
 
 def processor() -> str:
@@ -260,6 +338,16 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
         print(f"| {' | '.join(row)} |")
 
 
+def busy_rows(seconds: dict[str, dict[str, list[float]]]) -> list[list[str]]:
+    """Rows of a table: medians of the rounds, and the worst round."""
+    rows = []
+    for name, of in seconds.items():
+        idle, busy, worst = median(of["idle"]), median(of["busy"]), max(of["busy"])
+        times = [f"{value * 1e3:.2f}" for value in (idle, busy, worst)]
+        rows.append([name, *times, f"{busy / idle:.1f}", f"{worst / idle:.1f}"])
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write all figures into this file")
@@ -270,30 +358,30 @@ def main() -> None:
     figures: dict = {}
     with tempfile.TemporaryDirectory() as folder:
         figures["process"] = whole_process(folder)
-        floor_name, ours, plain_name = "matrix products alone", "train_gan", "plain loop, 4 workers"
-        runs = {floor_name: floor(), ours: project(folder)}
-        if multiplies_bf16("cpu"):
+        only, ours, base = "matmuls alone", "train_gan", "baseline, 4 workers"
+        runs = {only: matmuls(), ours: project(folder)}
+        if supports_bf16("cpu"):
             runs["train_gan, bf16"] = project(folder, bf16=True)
-        runs |= {plain_name: plain(4), "plain loop, no workers": plain(0)}
+        runs |= {base: baseline(4), "baseline, no workers": baseline(0)}
         step = figures["step"] = interleaved(runs, 60, 9)
         table(
             "One step at the default arguments, medians:",
-            ["", "ms per step", "x the products", "x as fast", "images per second", "s per epoch"],
+            ["", "ms per step", "x matmuls", "speedup", "images per second", "s per epoch"],
             [
                 [
                     name,
                     f"{median(seconds) * 1e3:.2f}",
-                    f"{ratio(seconds, step[floor_name]):.2f}",
-                    f"{ratio(step[plain_name], seconds):.2f}",
+                    f"{ratio(seconds, step[only]):.2f}",
+                    f"{ratio(step[base], seconds):.2f}",
                     f"{BATCH / median(seconds):,.0f}",
                     f"{469 * median(seconds):.1f}",
                 ]
                 for name, seconds in step.items()
             ],
         )
-        print('\n"x as fast" compares with the plain loop with 4 workers.')
-        products_only = [f"{a / b:.2f}" for a, b in zip(step[ours], step[floor_name], strict=True)]
-        print(f"train_gan, x the products, in each round: {' '.join(sorted(products_only))}")
+        print("\nSpeedup is over the baseline with 4 workers.")
+        in_rounds = sorted(a / b for a, b in zip(step[ours], step[only], strict=True))
+        print(f"train_gan, x matmuls, by round: {' '.join(f'{x:.2f}' for x in in_rounds)}")
 
         figures["shares"] = shares(runs[ours])
         table(
@@ -316,26 +404,33 @@ def main() -> None:
         for name, (gen, disc, batch, count) in configurations.items():
             torch.set_num_threads(count)
             pair = {
-                floor_name: floor(gen, disc, batch),
+                only: matmuls(gen, disc, batch),
                 ours: project(folder, gen, disc, batch),
             }
-            cost = sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b in products(gen, disc, batch))
+            operands = matmul_operands(gen, disc, batch)
+            cost = sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b in operands)
             rows[name] = interleaved(pair, max(4, int(2e10 / cost)), 3)
             rows[name]["images per second"] = batch / median(rows[name][ours])
         torch.set_num_threads(threads)
         table(
             "How the cost grows:",
-            ["", "ms per step", "x the products", "images per second"],
+            ["", "ms per step", "x matmuls", "images per second"],
             [
                 [
                     name,
                     f"{median(row[ours]) * 1e3:.2f}",
-                    f"{ratio(row[ours], row[floor_name]):.2f}",
+                    f"{ratio(row[ours], row[only]):.2f}",
                     f"{row['images per second']:,.0f}",
                 ]
                 for name, row in rows.items()
             ],
         )
+    figures["busy"] = busy_machine(SETTINGS)
+    table(
+        f"One step of train_gan beside {os.cpu_count()} other busy processes:",
+        ["OpenMP", "ms idle", "ms busy", "worst ms", "x idle", "worst x"],
+        busy_rows(figures["busy"]),
+    )
     print()
     for name, value in figures["process"].items():
         print(f"{name}: {value:.2f}")
