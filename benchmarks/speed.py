@@ -268,16 +268,15 @@ SETTINGS = {
 }
 
 
-def serve_steps() -> None:
+def serve_steps(folder: str) -> None:
     """In a process of `busy_machine`: runs as many steps as it reads, prints the seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = project(folder)
-        for line in sys.stdin:
-            print(timed(run, int(line)), flush=True)
+    run = project(folder)
+    for line in sys.stdin:
+        print(timed(run, int(line)), flush=True)
 
 
 def busy_machine(
-    settings: dict[str, tuple[str, dict[str, str]]], rounds: int = 5
+    folder: str, settings: dict[str, tuple[str, dict[str, str]]], rounds: int = 5
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds per step of train_gan with each setting, in each round, "idle" and "busy".
 
@@ -296,7 +295,8 @@ def busy_machine(
 
         servers = {
             name: python(
-                f"import sys; sys.path.append('..'); import {first}, speed; speed.serve_steps()",
+                f"import sys; sys.path.append('..'); import {first}, speed; "
+                f"speed.serve_steps({folder!r})",
                 env=inherited | variables,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -425,7 +425,7 @@ def main() -> None:
                 for name, row in rows.items()
             ],
         )
-    figures["busy"] = busy_machine(SETTINGS)
+    figures["busy"] = busy_machine(folder, SETTINGS)
     table(
         f"One step of train_gan beside {os.cpu_count()} other busy processes:",
         ["OpenMP", "ms idle", "ms busy", "worst ms", "x idle", "worst x"],
