@@ -22,6 +22,8 @@ DATA_DIR = Path(__file__).resolve().parent / "data"
 MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 
 
@@ -30,6 +32,7 @@ def mnist(
     batch_size: int = 128,
     num_workers: int = 0,
     download: bool = True,
+    train: bool = True,
 ) -> DataLoader:
     """A loader of the 60,000 training images, shuffled every epoch by torch's global RNG.
 
@@ -46,6 +49,7 @@ def mnist(
         num_workers: data-loading processes. A batch is one indexing operation, so 0 (the training
             process itself) is fastest.
         download: whether to download archives that are missing.
+        train: False for the 10,000 test images.
 
     Raises:
         ValueError: `batch_size` is not positive.
@@ -54,15 +58,17 @@ def mnist(
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     raw = Path(root) / "MNIST" / "raw"
-    missing = [name for name in MD5 if not (raw / name).exists()]
+    names = [name for name in MD5 if name.startswith("train" if train else "t10k")]
+    missing = [name for name in names if not (raw / name).exists()]
     if missing and not download:
         raise OSError(f"{raw / missing[0]} is missing")
     if missing:
-        fetch(raw, missing)
-    archives = {name: (raw / name).read_bytes() for name in MD5}
+        fetch(raw, [name for name in MD5 if not (raw / name).exists()])
+    archives = {name: (raw / name).read_bytes() for name in names}
     images, labels = (parse_idx(content, raw / name) for name, content in archives.items())
     if any(
-        hashlib.md5(archives[name], usedforsecurity=False).hexdigest() != MD5[name] for name in MD5
+        hashlib.md5(archives[name], usedforsecurity=False).hexdigest() != MD5[name]
+        for name in names
     ):
         print(f"Data:        the files in {raw} are not MNIST's own (another MD5); using them")
     if images.shape != (len(labels), 28, 28):

@@ -31,20 +31,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import command_line as check
 from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, make_run_dir, replace_file
+from metrics import Reference, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
-from utils import TensorBoardLogger, log_hyperparameters, save_images
+from utils import TensorBoardLogger, log_hyperparameters, log_scores, save_images, save_scores
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
-NETWORKS = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"]
-HYPERPARAMETERS = ["lr", "batch_size", "epochs", "seed", "precision", *NETWORKS]
+MODEL = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc", "ema", "r1"]
+HYPERPARAMETERS = ["lr", "lr_disc", "final_lr", "betas", "batch_size", "epochs", "seed"]
+HYPERPARAMETERS += ["precision", *MODEL]
 CHECKPOINT_SECONDS = 30  # what a kill may lose, beside the epoch it happens in
+PENALTY_EVERY = 8  # steps
+SCORED = 2000  # samples at each --save_every; 10,000 at the end
 STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
@@ -55,6 +60,13 @@ class GAN(nn.Module):
         hidden_dims_gen, hidden_dims_disc: widths of the hidden layers of the two networks.
         dp_rate_gen, dp_rate_disc: their dropout rates, in [0, 1).
         z_dim: length of a latent vector.
+        ema: window of the average of the generator's weights, in steps; at the beginning it is
+            a fifth of the steps so far.
+        r1: weight of the gradient penalty in training; 0 is none.
+
+    Attributes:
+        averaged: the generator with averaged weights, which are calmer and better than those of
+            any one step; samples are generated with it. `train_gan` updates it at each step.
     """
 
     def __init__(
@@ -64,11 +76,17 @@ class GAN(nn.Module):
         dp_rate_gen: float,
         dp_rate_disc: float,
         z_dim: int,
+        ema: int = 1000,
+        r1: float = 0.3,
     ):
         super().__init__()
-        self.z_dim = z_dim
+        self.z_dim, self.r1 = z_dim, r1
         self.generator = GeneratorMLP(z_dim=z_dim, hidden_dims=hidden_dims_gen, dp_rate=dp_rate_gen)
         self.discriminator = DiscriminatorMLP(hidden_dims=hidden_dims_disc, dp_rate=dp_rate_disc)
+        self.averaged = AveragedModel(
+            self.generator,
+            avg_fn=lambda mean, new, n: mean.lerp(new, 1 / (1 + (n / 5).clamp(max=ema))),
+        )
 
     @classmethod
     def from_checkpoint(cls, run: str | Path) -> "GAN":
@@ -78,7 +96,7 @@ class GAN(nn.Module):
             ValueError: there is no checkpoint of this package.
         """
         saved = load_checkpoint(run)
-        model = cls(**{name: saved["args"][name] for name in NETWORKS})
+        model = cls(**{name: saved["args"][name] for name in MODEL})
         model.load_state_dict(saved["model"])
         return model
 
@@ -112,9 +130,9 @@ class GAN(nn.Module):
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """Images `[B, C, H, W]` of the latents `[B, z_dim]`, in evaluation mode."""
-        training = self.generator.training
-        images = self.generator.eval()(z)
-        self.generator.train(training)
+        training = self.averaged.training
+        images = self.averaged.eval()(z)
+        self.averaged.train(training)
         return images
 
     def latents(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -141,7 +159,9 @@ class GAN(nn.Module):
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return loss, {"loss": loss.detach()}
 
-    def discriminator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_step(
+        self, x_real: Tensor, r1: float = 0.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss: it should tell real images from generated ones.
 
         Real and fake images go through the discriminator in one batch. For an MLP that is the same
@@ -149,10 +169,11 @@ class GAN(nn.Module):
 
         Args:
             x_real: real images `[B, C, H, W]`. As many fake ones are generated.
+            r1: weight of the gradient penalty; 0 is none.
 
         Returns:
-            The loss, -(log D(x) + log(1 - D(G(z)))) / 2, with gradients for the discriminator
-            alone, and the scalars to log.
+            The loss, -(log D(x) + log(1 - D(G(z)))) / 2 + r1 / 2 * penalty, with gradients for
+            the discriminator alone, and the scalars to log; their loss is without the penalty.
         """
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
@@ -160,13 +181,23 @@ class GAN(nn.Module):
         real, fake = logits.detach().float().chunk(2)
         targets = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
         loss = F.binary_cross_entropy_with_logits(logits, targets)
-        return loss, {
+        penalty = r1 / 2 * self.gradient_penalty(x_real) if r1 else 0.0
+        return loss + penalty, {
             "loss": loss.detach(),
             "accuracy_real": (real > 0).float().mean(),
             "accuracy_fake": (fake < 0).float().mean(),
             "probability_real": real.sigmoid().mean(),
             "probability_fake": fake.sigmoid().mean(),
         }
+
+    def gradient_penalty(self, x_real: Tensor) -> Tensor:
+        """R1, the mean squared norm of the gradient of D's logit (Mescheder et al., 2018).
+
+        Where images are real, D should be flat: nothing then pushes G away from them.
+        """
+        x = x_real.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.discriminator(x).sum(), x, create_graph=True)
+        return gradient.float().flatten(1).square().sum(1).mean()
 
 
 @contextlib.contextmanager
@@ -217,18 +248,20 @@ def train_gan(
 
     Nothing in the loop synchronizes with an accelerator, except the loggers once every
     `avg_window` steps. With `bf16`, matmuls and images are in bfloat16; weights, moments and
-    losses stay in float32.
+    losses stay in float32. The gradient penalty is computed at every 8th step, with 8 times its
+    weight: an eighth of the cost, the same effect (Karras et al., 2020).
     """
     model.train()
     device = model.device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
-    for x_real, _ in steps:
+    for step, (x_real, _) in enumerate(steps):
         x_real = x_real.to(device, non_blocking=True)
 
         # The discriminator learns to tell this batch from generated images ...
         with precision:
-            loss, values = model.discriminator_step(x_real)
+            r1 = PENALTY_EVERY * model.r1 if step % PENALTY_EVERY == 0 else 0.0
+            loss, values = model.discriminator_step(x_real, r1)
         optimizer_disc.zero_grad()
         loss.backward()
         optimizer_disc.step()
@@ -240,6 +273,7 @@ def train_gan(
         optimizer_gen.zero_grad()
         loss.backward()
         optimizer_gen.step()
+        model.averaged.update_parameters(model.generator)
         logger_gen.add_values(values)
 
         if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
@@ -266,10 +300,37 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     torch.manual_seed(int(seeds[2]))
 
 
-def save_sample_grids(model: GAN, epoch: int, writer: SummaryWriter) -> None:
-    """Saves the samples and the interpolations of this epoch."""
+def save_samples(
+    model: GAN, epoch: int, writer: SummaryWriter, reference: Reference | None
+) -> None:
+    """Saves the sample grids of this epoch, and scores samples if there is a reference."""
     generate_and_save(model, epoch, writer)
     interpolate_and_save(model, epoch, writer, batch_size=16)
+    if reference and epoch > 0:
+        log_scores(writer, score_samples(model, reference, SCORED), epoch)
+
+
+def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
+    """Factor of the learning rates: `final_lr` in the last tenth of the epochs, before that 1.
+
+    A high rate learns fast, but its weights, averaged too, jitter about the best ones.
+    """
+    return final_lr if epoch > 0.9 * epochs else 1.0
+
+
+def load_reference(args: argparse.Namespace) -> Reference | None:
+    """The test images as the reference of scores; None, and one printed line, without them."""
+    try:
+        test = mnist(args.data_dir or DATA_DIR, download=False, train=False).dataset
+    except (TypeError, OSError):  # another mnist.py may have no parameter `train`
+        print("Scores:      none, there are no test images")
+        return None
+    return Reference.of(test.images, test.labels)
+
+
+def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[str, float]:
+    """Scores of samples, of the same latents at every epoch; see metrics.py."""
+    return score(model.sample(num_samples, torch.Generator().manual_seed(0)), reference)
 
 
 def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> None:
@@ -285,13 +346,14 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
     """
     check.print_thread_hint(args.device)
     loader = mnist(args.data_dir or DATA_DIR, args.batch_size, args.num_workers)
+    reference = load_reference(args)
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
     seed_everything(args.seed)
-    model = GAN(**{name: getattr(args, name) for name in NETWORKS}).to(args.device)
-    adam = functools.partial(torch.optim.Adam, lr=args.lr, betas=(0.5, 0.999), fused=True)
-    optimizer_gen = adam(model.generator.parameters())
-    optimizer_disc = adam(model.discriminator.parameters())
+    model = GAN(**{name: getattr(args, name) for name in MODEL}).to(args.device)
+    adam = functools.partial(torch.optim.Adam, betas=args.betas, fused=True)
+    optimizer_gen = adam(model.generator.parameters(), lr=args.lr)
+    optimizer_disc = adam(model.discriminator.parameters(), lr=args.lr_disc)
     state = {"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
 
     run_dir = saved["run_dir"] if saved else make_run_dir(args.log_dir, args.name, args.job_id)
@@ -309,7 +371,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         if epochs_done == 0:
             log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
-            save_sample_grids(model, 0, writer)
+            save_samples(model, 0, writer, reference)
         log_dir = shlex.quote(str(run_dir.parent))
         print(f"Logs:        {run_dir}")
         print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
@@ -318,6 +380,8 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         for epoch in range(epochs_done + 1, args.epochs + 1):
             started = time.perf_counter()
             seed_everything(args.seed, epoch)
+            for optimizer, lr in (optimizer_gen, args.lr), (optimizer_disc, args.lr_disc):
+                optimizer.param_groups[0]["lr"] = lr * lr_factor(args.final_lr, epoch, args.epochs)
             train_gan(
                 model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars, bf16
             )
@@ -326,7 +390,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
 
             grids_due = epoch % args.save_every == 0 or epoch == args.epochs
             if grids_due:
-                save_sample_grids(model, epoch, writer)
+                save_samples(model, epoch, writer, reference)
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(epoch=epoch, args=vars(args))
@@ -334,6 +398,8 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             bar.update()
         bar.close()
+        if reference:
+            save_scores(score_samples(model, reference, 10_000), args.epochs, writer)
     print(f"Samples:     {run_dir / f'samples_epoch_{args.epochs:04d}.png'}")
     print(f"Checkpoint:  {run_dir / CHECKPOINT}")
 
@@ -356,11 +422,21 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     widths = {"type": check.widths, "nargs": "*", "help": "widths of its hidden layers"}
     add("--hidden_dims_gen", default=[128, 256, 512], **widths)
     add("--hidden_dims_disc", default=[512, 256], **widths)
-    add("--dp_rate_gen", type=check.dropout_rate, default=0.1, help="generator's dropout rate")
-    add("--dp_rate_disc", type=check.dropout_rate, default=0.3, help="discriminator's")
-    add("--lr", type=check.learning_rate, default=2e-4, help="learning rate of both optimizers")
+    add("--dp_rate_gen", type=check.fraction, default=0.0, help="generator's dropout rate")
+    add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's")
+    add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
+    add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
+    add(
+        "--final_lr",
+        type=check.share,
+        default=0.125,
+        help="last tenth of the epochs: share of --lr",
+    )
+    add("--betas", type=check.fraction, nargs=2, default=[0.0, 0.99], help="Adam's decay rates")
+    add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty")
+    add("--ema", type=check.steps, default=1000, help="steps that the averaged weights span")
     add("--batch_size", type=check.positive_int, default=128, help="images per step")
-    add("--epochs", type=check.positive_int, default=250, help="passes over the training set")
+    add("--epochs", type=check.positive_int, default=50, help="passes over the training set")
     add("--seed", type=check.seed, default=42, help="seed of every random number")
     add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, ...")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster")
@@ -385,9 +461,15 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
             parser.error(f"argument --resume: {error}")
         defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
         args = parser.parse_resumed(argv, defaults, set(HYPERPARAMETERS) - {"epochs"})
-        if args.epochs <= saved["epoch"]:
-            print(f"{saved['run_dir']} has finished {saved['epoch']} epochs; add --epochs for more")
+        done, planned = saved["epoch"], saved["args"]["epochs"]
+        if args.epochs <= done:
+            print(f"{saved['run_dir']} has finished {done} epochs; add --epochs for more")
             parser.exit()
+        factors = {lr_factor(args.final_lr, done, epochs) for epochs in (planned, args.epochs)}
+        if len(factors) > 1:  # a run of that many epochs would have trained this one otherwise
+            parser.error(
+                f"argument --epochs: epoch {done} of {planned} had the final learning rate"
+            )
     if args.precision == "bf16" and not check.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
     return args, saved

@@ -1,7 +1,9 @@
 """All unit tests. Each message names the mistake that it guards against."""
 
+import copy
 import functools
 import gzip
+import hashlib
 import http.server
 import io
 import json
@@ -23,6 +25,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -31,18 +34,25 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import pil_to_tensor
 
 import command_line
+import metrics
 import train_torch
 from checkpoint import CHECKPOINT, load_checkpoint, make_run_dir, replace_file
+from metrics import classify, frechet_distance, kernel_distance, neighbor_scores, round_to_gray
 from mnist import DATA_DIR, MD5, mnist
-from models import DiscriminatorMLP, Dropout, GeneratorMLP
+from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, HYPERPARAMETERS, parse_args, seed_everything, train_gan
 from utils import TensorBoardLogger, save_images
 
-IMAGES, LABELS = MD5
+IMAGES, LABELS, *_ = MD5
 
 
 def setUpModule():
     torch.set_num_threads(1)  # the networks here are too small for more
+
+
+def fill_with_ones(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
 
 
 def small_gan(gen=(16,), disc=(16,), dp_rate_gen=0.1, dp_rate_disc=0.3, z_dim=8) -> GAN:
@@ -114,44 +124,6 @@ class ModelsTest(unittest.TestCase):
                 with self.assertRaisesRegex(ValueError, reason, msg=f"{name} was accepted"):
                     network(**{name: value})
 
-    def test_dropout_rate_scale_and_independence(self):
-        torch.manual_seed(0)
-        for p in (0.1, 0.3, 0.5, 0.99):
-            y = Dropout(p).train()(torch.ones(4, 250_000))
-            dropped = (y == 0).double().mean().item()
-            five_deviations = 5 * math.sqrt(p * (1 - p) / y.numel())
-            self.assertAlmostEqual(dropped, p, delta=five_deviations, msg="another rate than p")
-            self.assertEqual(len(y.unique()), 2, "kept values must all be scaled alike")
-            scaled = y.max() * (1 - p)
-            self.assertAlmostEqual(scaled.item(), 1, delta=2e-3, msg="not scaled by 1 / (1 - p)")
-        masks = Dropout(0.5).train()(torch.ones(4, 250_000)) - 1  # +1 or -1
-        flat = masks.flatten()
-        for lag in (1, 2, 3, 4, 8, 64):
-            correlation = abs((flat[lag:] * flat[:-lag]).mean())
-            self.assertLess(correlation, 5e-3, f"neighbors {lag} apart correlate")
-        rows = masks @ masks.T / masks.shape[1] - torch.eye(4)
-        self.assertLess(rows.abs().max(), 0.01, "images of a batch share a mask")
-
-    def test_dropout_gradient_evaluation_and_types(self):
-        dropout, x = Dropout(0.3).train(), torch.ones(3, 5, requires_grad=True)  # 5: not 4 n
-        y = dropout(x)
-        y.sum().backward()
-        torch.testing.assert_close(x.grad, y.detach(), msg="backward used another mask")
-        torch.testing.assert_close(dropout.eval()(x), x, msg="dropout is on in evaluation mode")
-        for dtype in (torch.float32, torch.float64, torch.bfloat16):
-            y = Dropout(0.5).train()(torch.ones(3, 4, 5, dtype=dtype))
-            self.assertEqual((y.dtype, y.shape), (dtype, (3, 4, 5)), "another type or shape")
-
-    def test_dropout_masks_follow_from_the_seed_at_each_epoch(self):
-        dropout, masks = Dropout(0.5), []
-        for seed in (1, 1, 2):
-            torch.manual_seed(seed)
-            dropout.train()  # as train_gan does at the start of an epoch
-            masks.append([dropout(torch.ones(99)).tolist() for _ in range(2)])
-        self.assertEqual(masks[0], masks[1], "a resumed epoch has other masks")
-        self.assertNotEqual(masks[0], masks[2], "every seed gives the same masks")
-        self.assertNotEqual(*masks[0], "every step has the same mask")
-
 
 class GANTest(unittest.TestCase):
     def setUp(self):
@@ -178,8 +150,9 @@ class GANTest(unittest.TestCase):
         for real, fake in [(0.1, -0.11), (-0.11, 0.1)]:  # the logits
             model, x_real = small_gan([], []), torch.full((6, 1, 28, 28), (real - 1) / 3)
             # All fake images have one gray level, and a logit is 3 * mean + 1.
-            constants = 0, math.atanh((fake - 1) / 3), 3 / 784, 1
-            for parameter, value in zip(model.parameters(), constants, strict=True):
+            constants = 0, math.atanh((fake - 1) / 3), 6 / 784, -2
+            networks = [*model.generator.parameters(), *model.discriminator.parameters()]
+            for parameter, value in zip(networks, constants, strict=True):
                 nn.init.constant_(parameter, value)
             p_real, p_fake = (1 / (1 + math.exp(-logit)) for logit in (real, fake))
             loss = -(math.log(p_real) + math.log(1 - p_fake)) / 2
@@ -202,7 +175,8 @@ class GANTest(unittest.TestCase):
             loss, _ = getattr(model, f"{own}_step")(self.x_real)
             self.assertTrue(loss.requires_grad, f"the loss of the {own} has no gradient")
             loss.backward()
-            for name, p in model.named_parameters():
+            networks = nn.ModuleDict({n: getattr(model, n) for n in ("generator", "discriminator")})
+            for name, p in networks.named_parameters():
                 got = p.grad is not None and p.grad.any().item()
                 needs = name.startswith(own) and p is not frozen
                 self.assertEqual(got, needs, f"{own}_step: no gradient of {name}, or a wasted one")
@@ -218,7 +192,7 @@ class GANTest(unittest.TestCase):
         self.assertEqual(set(dtypes), {torch.bfloat16}, "autocast is not on")
         self.assertEqual(set(backward), {False}, "autocast is around backward, too")
         for name, p in model.named_parameters():
-            self.assertEqual((p.dtype, p.grad.dtype), (torch.float32, torch.float32), name)
+            self.assertEqual(p.dtype, torch.float32, f"{name} is not kept in float32")
         for call in [*loggers[0].add_values.mock_calls, *loggers[1].add_values.mock_calls]:
             for key, value in call.args[0].items():
                 self.assertEqual(value.dtype, torch.float32, f"{key} is rounded to 8 bits")
@@ -249,7 +223,7 @@ class GANTest(unittest.TestCase):
 
     def test_interpolation_has_both_ends_and_even_spacing(self):
         model = small_gan(z_dim=4)
-        model.generator = nn.Unflatten(1, (1, 2, 2))  # its image is the latent
+        model.averaged = nn.Unflatten(1, (1, 2, 2))  # its image is the latent
         torch.manual_seed(3)
         start, end = model.latents(5), model.latents(5)
         torch.manual_seed(3)
@@ -264,7 +238,7 @@ class GANTest(unittest.TestCase):
             before = {name: p.clone() for name, p in model.named_parameters()}
             loggers = self.train(model, 3, lr_gen, lr_disc)
             for name, p in model.named_parameters():
-                trained = (lr_gen if name.startswith("generator") else lr_disc) > 0
+                trained = (lr_disc if name.startswith("discriminator") else lr_gen) > 0
                 moved = not torch.equal(p, before[name])
                 self.assertEqual(moved, trained, f"{name} is not moved by its own step alone")
         for logger in loggers:
@@ -272,6 +246,36 @@ class GANTest(unittest.TestCase):
             self.assertEqual(logger.flush.call_count, 1, "flush is missing: the rest is lost")
         own = ["accuracy_real" in logger.add_values.call_args.args[0] for logger in loggers]
         self.assertEqual(own, [False, True], "the loggers are swapped")
+
+    def test_gradient_penalty(self):
+        model = small_gan(disc=())
+        weight = model.discriminator.layers[0].weight  # D(x) = weight · (x + 1) / 2 + bias
+        by_hand = (weight / 2).square().sum().item()
+        self.assertAlmostEqual(model.gradient_penalty(self.x_real).item(), by_hand, 4, "not R1")
+        torch.manual_seed(0)
+        without = model.discriminator_step(self.x_real)[0].item()
+        torch.manual_seed(0)
+        loss, values = model.discriminator_step(self.x_real, r1=0.6)
+        self.assertAlmostEqual(loss.item(), without + 0.3 * by_hand, 4, "not weighted by r1 / 2")
+        self.assertAlmostEqual(values["loss"].item(), without, 4, "logged with the penalty")
+        weights, step = [], model.discriminator_step
+        with mock.patch.object(
+            model, "discriminator_step", lambda x, r1: weights.append(r1) or step(x)
+        ):
+            model.r1 = 0.5
+            self.train(model, 17)
+        self.assertEqual([w for w in weights if w], [4.0] * 3, "not 8 r1 at every 8th step")
+        self.assertEqual(weights[8], 4.0, "not at every 8th step")
+
+    def test_samples_are_of_averaged_weights(self):
+        model = small_gan()
+        with mock.patch.object(model.averaged, "forward", lambda z: z.new_zeros(len(z), 1, 2, 2)):
+            images = model.sample(3), model.interpolate(3, 1).flatten(0, 1)
+        self.assertFalse(any(x.any() for x in images), "generated with the raw weights")
+        self.train(model, 3)
+        moved = model.averaged.n_averaged.item(), model.generator.layers[0].weight
+        self.assertEqual(moved[0], 3, "the average is not updated at every step")
+        self.assertFalse(torch.equal(moved[1], model.averaged.module.layers[0].weight))
 
     def test_gradients_do_not_accumulate(self):
         model, norms = small_gan(dp_rate_gen=0.0, dp_rate_disc=0.0), []
@@ -444,6 +448,197 @@ class MnistTest(TemporaryDirectoryTest):
             mnist(self.directory)
 
 
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class FrechetDistanceTest(unittest.TestCase):
+    def test_closed_form_of_commuting_covariances(self):
+        one = torch.tensor([1.0, 2.0]).double(), torch.tensor([4.0, 9.0]).double().diag()
+        two = torch.tensor([4.0, -2.0]).double(), torch.tensor([1.0, 0.0]).double().diag()
+        expected = 3**2 + 4**2 + (2 - 1) ** 2 + (3 - 0) ** 2
+        self.assertAlmostEqual(frechet_distance(one, two), expected, 9, "not Fréchet's formula")
+        self.assertAlmostEqual(frechet_distance(two, one), expected, 9, "not symmetric")
+
+    def test_covariances_that_do_not_commute(self):
+        x = normal(50, 6) @ normal(6, 6, seed=1)
+        y = normal(40, 6, seed=2) @ normal(6, 6, seed=3) + 1
+        cov_x, cov_y = np.cov(x.double(), rowvar=False), np.cov(y.double(), rowvar=False)
+        self.assertGreater(np.abs(cov_x @ cov_y - cov_y @ cov_x).max(), 1, "the test shows nothing")
+        overlap = np.sqrt(np.linalg.eigvals(cov_x @ cov_y).real).sum()
+        means = (x.double().mean(0) - y.double().mean(0)).square().sum().item()
+        expected = means + np.trace(cov_x + cov_y) - 2 * overlap
+        for generated in (x, metrics.moments(x)):
+            ratio = frechet_distance(generated, y) / expected
+            self.assertAlmostEqual(ratio, 1, 9, "wrong covariance, or wrong square root")
+
+    def test_fewer_images_than_features(self):
+        x = normal(5, 20)
+        self.assertAlmostEqual(frechet_distance(x, x), 0, 5, "negative eigenvalues not clamped")
+        for bad in (x[:1], x[0]):
+            with self.assertRaisesRegex(ValueError, "N >= 2"):
+                frechet_distance(bad, x)
+
+
+class KernelDistanceTest(unittest.TestCase):
+    @staticmethod
+    def by_loops(x: torch.Tensor, y: torch.Tensor) -> float:
+        def kernel(a, b):
+            return (sum(p * q for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
+
+        x, y, n = x.tolist(), y.tolist(), len(x)
+        pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+        within = sum(kernel(x[i], x[j]) + kernel(y[i], y[j]) for i, j in pairs)
+        return within / (n * (n - 1)) - 2 * sum(kernel(a, b) for a in x for b in y) / n**2
+
+    def test_against_loops(self):
+        x, y = normal(6, 3).double(), normal(6, 3, seed=1).double() + 1
+        mean, std = kernel_distance(x, y)
+        self.assertAlmostEqual(mean, self.by_loops(x, y), 9, "not the KID")
+        self.assertAlmostEqual(std, 0, 9, "subsets that are the whole set must agree")
+
+    def test_subsets(self):
+        x, y = normal(30, 3).double(), normal(40, 3, seed=1).double()
+        draws, estimates = torch.Generator().manual_seed(5), []
+        for _ in range(4):
+            parts = [a[torch.randperm(len(a), generator=draws)[:10]] for a in (x, y)]
+            estimates.append(self.by_loops(*parts))
+        before = torch.get_rng_state()
+        result = kernel_distance(x, y, subsets=4, size=10, seed=5)
+        expected = np.mean(estimates), np.std(estimates, ddof=1)
+        np.testing.assert_allclose(result, expected, rtol=1e-9, err_msg="mean and std of subsets")
+        self.assertTrue(torch.equal(before, torch.get_rng_state()), "takes training's numbers")
+        for bad in ((x[:1], y), (x, y, 1)):
+            with self.assertRaisesRegex(ValueError, "at least 2"):
+                kernel_distance(*bad)
+
+
+class NeighborScoresTest(unittest.TestCase):
+    def test_counted_by_hand(self):
+        # The radii are 1, 1, 2, 4 and 1/2, 1/2, 18. Of the generated features, 1.5 and 2 are in
+        # the balls of 1 and 3, and 20 is in none. Of the real ones, only 0 is in no ball.
+        real, generated = torch.tensor([[0.0, 1, 3, 7]]).T, torch.tensor([[1.5, 2, 20]]).T
+        self.assertEqual(metrics.radii(real, 1).round(decimals=5).tolist(), [1, 1, 2, 4], "radii")
+        expected = {"precision": 2 / 3, "recall": 3 / 4, "density": 4 / 3, "coverage": 2 / 4}
+        for name, value in neighbor_scores(generated, real, k=1).items():
+            self.assertAlmostEqual(value, expected[name], 9, f"{name}: swapped sets?")
+
+    def test_against_full_matrices(self):
+        x, y, k = normal(60, 4).double(), normal(45, 4, seed=1).double() + 0.5, 3
+        within_x, within_y, between = (
+            np.linalg.norm(a[:, None] - b[None], axis=2) for a, b in ((x, x), (y, y), (y, x))
+        )
+        radii_x, radii_y = np.sort(within_x)[:, k], np.sort(within_y)[:, k]
+        in_real = between <= radii_y[:, None]
+        expected = [in_real.any(0).mean(), (between <= radii_x).any(1).mean()]
+        expected += [in_real.sum(0).mean() / k, in_real.any(1).mean()]
+        with mock.patch.object(metrics, "ROWS", 7):
+            for radii in (None, metrics.radii(y, k)):
+                values = list(neighbor_scores(x, y, k, radii).values())
+                np.testing.assert_allclose(values, expected, err_msg="chunks put together wrongly")
+
+    def test_duplicates(self):
+        real = F.normalize(normal(20, 96)).repeat(6, 1)  # each has 5 others at a distance of 0
+        self.assertLess(metrics.radii(real).max(), 1e-5, "copies are not counted as neighbors")
+        values = neighbor_scores(real[:50].flip(0) * (1 + 2e-7), real).values()  # rounded copies
+        self.assertEqual([*values], [1, 1, 6 / 5, 1], "equal features are in balls of radius 0")
+        others = F.normalize(real + 1e-3 * normal(120, 96, seed=1))
+        self.assertEqual(neighbor_scores(others, real)["precision"], 0, "a ball of 0 has grown")
+        with self.assertRaisesRegex(ValueError, "more than 5"):
+            neighbor_scores(real, real[:5])
+
+
+class ScoreTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        test = mnist(train=False).dataset
+        cls.images, cls.labels = test.images, test.labels
+        cls.classifier = metrics.load_classifier()
+        cls.reference = metrics.Reference.of(cls.images, cls.labels)
+
+    def test_classifier_is_the_published_one(self):
+        content = metrics.WEIGHTS.read_bytes()
+        published = "a27a873c82546403b53a57958c0da7b098b9597b8a38e3ebb3192e44283c04c4"
+        self.assertLessEqual(len(content), 2**20, "the weights take more than 1 MB")
+        self.assertEqual(hashlib.sha256(content).hexdigest(), published, "scores not comparable")
+        _, probabilities = classify(self.images, self.classifier)
+        self.assertLess((probabilities.sum(1) - 1).abs().max(), 1e-9, "logits, not probabilities")
+        right = probabilities.argmax(1) == self.labels
+        self.assertGreaterEqual(right.double().mean(), 0.992, "weights and network do not match")
+        self.assertFalse(self.classifier.training, "normalizes by each batch's own moments")
+        self.assertFalse(self.classifier.to_logits.weight.requires_grad, "not frozen")
+
+    def test_features_do_not_depend_on_the_batch_size(self):
+        values = []
+        for batch_size in (1, 7, 300):
+            features, _ = classify(self.images[:300], self.classifier, batch_size)
+            self.assertEqual(features.shape, (300, 96), "features are not [N, F]")
+            self.assertEqual(features.dtype, torch.float64, "moments and distances need float64")
+            values.append(frechet_distance(features, self.reference.moments))
+        np.testing.assert_allclose(values, values[0], rtol=1e-6, err_msg="depends on batch_size")
+
+    def test_images_are_rounded_to_gray_levels(self):
+        levels = torch.arange(256, dtype=torch.uint8)
+        exact = round_to_gray(levels)
+        self.assertTrue(torch.equal(exact, levels / 127.5 - 1), "gray 0 is not -1, or 255 not 1")
+        for offset in (-0.45, 0.45):
+            rounded = round_to_gray(exact.double() + offset / 127.5)
+            self.assertTrue(torch.equal(rounded, exact), "cut off, not rounded or not clamped")
+        images = self.images[:50]
+        result = metrics.score(images / 127.5 - 0.998, self.reference)
+        exact = metrics.score(images, self.reference)
+        self.assertEqual(result, exact, "scores see what the 256 gray levels do not show")
+        with self.assertRaisesRegex(ValueError, "NaN"):
+            metrics.score(images * math.nan, self.reference)
+
+    def test_noise_is_neither_precise_nor_dense_nor_covering(self):
+        noise = normal(500, 1, 28, 28)
+        uniform = torch.rand(noise.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        for name, images in {"normal": noise, "uniform": uniform, "dark": noise / 2 - 1}.items():
+            result = metrics.score(images, self.reference)
+            for measure in ("precision", "density", "coverage"):
+                self.assertLess(result[measure], 0.02, f"{name} noise passes for digits: {measure}")
+
+    def test_training_images_score_well(self):
+        images = mnist().dataset.images[:1000]
+        result = metrics.score(images, self.reference)
+        self.assertLess(result["frechet_distance"], 0.4, "real images are far from real ones")
+        self.assertLess(abs(result["kid"]), 0.01, "biased: equal distributions must give 0")
+        for name in ("precision", "recall", "density", "confident"):
+            self.assertGreater(result[name], 0.85, f"real images score low: {name}")
+
+    def test_a_digit_that_is_missing(self):
+        _, probabilities = classify(self.images[:1200], self.classifier)
+        kept = probabilities.argmax(1) != 3
+        result = metrics.score(self.images[:1200][kept], self.reference)
+        self.assertEqual(result["precision"], 1, "all are among the real ones; sets swapped?")
+        self.assertEqual(result["missing_digits"], 1, "only the 3 is missing")
+        self.assertEqual((result["smallest_share"], result["share_3"]), (0, 0), "the 3 has a share")
+        sure, digits = probabilities[kept].max(1)
+        self.assertAlmostEqual(result["share_7"], (digits == 7).double().mean().item(), 9, "order")
+        self.assertAlmostEqual(result["confident"], (sure > 0.9).double().mean().item(), 9, "sure")
+        self.assertAlmostEqual(result["kl_divergence"], -math.log(0.9), 1, "infinite or reversed")
+        self.assertEqual(self.reference.shares[5].item(), 0.0892, "not the true labels' shares")
+
+    def test_shares_and_divergence_by_hand(self):
+        shares = metrics.label_shares(torch.tensor([0, 0, 1, 9]))
+        self.assertEqual(shares.tolist(), [0.5, 0.25, *[0.0] * 7, 0.25], "not shares of the total")
+        real = torch.tensor([0.25, 0.25, *[0.0625] * 8], dtype=torch.float64)
+        result, expected = metrics.kl_divergence(shares, real), math.log(2)  # 1/2 ln 2 + 1/4 ln 4
+        self.assertAlmostEqual(result, expected, 12, "not KL(generated || real)")
+
+    def test_nearest_images_against_differences(self):
+        known, images = mnist().dataset.images[:300], self.images[:30].clone()
+        images[4:9] = known[250:255]
+        with mock.patch.object(metrics, "ROWS", 7):
+            distances, indices = metrics.nearest_images(images, round_to_gray(known))
+        differences = (images.double() - known.double().transpose(0, 1)) / 127.5
+        expected, nearest = differences.flatten(2).norm(dim=2).min(1)
+        self.assertTrue(torch.equal(indices, nearest), "not the nearest ones")
+        np.testing.assert_allclose(distances, expected, rtol=1e-5, err_msg="not L2 in pixels")
+        self.assertEqual(distances[4:9].tolist(), [0] * 5, "an exact copy is at a distance of 0")
+
+
 class UtilsTest(TemporaryDirectoryTest):
     def setUp(self):
         super().setUp()
@@ -507,7 +702,13 @@ class RunTest(TemporaryDirectoryTest):
         (raw / IMAGES).write_bytes(idx(np.random.default_rng(0).integers(256, size=(256, 28, 28))))
         (raw / LABELS).write_bytes(idx(np.arange(256) % 10))
         self.small = ["--hidden_dims_gen", "32", "--hidden_dims_disc", "24", "--batch_size", "64"]
-        self.small += ["--data_dir", str(self.data)]
+        self.small += ["--data_dir", str(self.data), "--final_lr", "1"]
+
+    def add_test_images(self) -> None:
+        """Without them, runs are not scored."""
+        images, labels = (self.data / "MNIST" / "raw" / name for name in (IMAGES, LABELS))
+        for path in (images, labels):
+            shutil.copy(path, path.with_name(path.name.replace("train", "t10k")))
 
     def run_main(self, *flags: str, module=train_torch, logs: str = "logs") -> Path:
         """Runs a command in a directory of logs; returns the directory of its last run."""
@@ -569,7 +770,8 @@ class TrainingTest(RunTest):
             self.assertEqual(steps, [4, 8, 12, 16, 20], f"{tag}: not a mean per epoch of 4 steps")
 
         lines = self.output.getvalue().splitlines()
-        self.assertEqual(len(lines), 8, "three lines at the start, one per grid, two at the end")
+        self.assertEqual(len(lines), 9, "four lines at the start, one per grid, two at the end")
+        self.assertIn("Scores:      none", lines.pop(1))
         self.assertIn(str(run), lines[1])
         command = "tensorboard --logdir .*logs.* --samples_per_plugin images="
         self.assertRegex(lines[2], command, "TensorBoard's slider would skip sample grids")
@@ -582,6 +784,7 @@ class TrainingTest(RunTest):
     def test_flags_reach_what_they_are_for(self):
         flags = "--z_dim 5 --hidden_dims_gen 6 7 --hidden_dims_disc 8 --lr 0.003 --precision bf16"
         flags += " --dp_rate_gen 0.2 --dp_rate_disc 0.4 --num_workers 3 --batch_size 32"
+        flags += " --betas 0.5 0.999 --r1 0.7 --ema 7 --lr_disc 0.004"
         train = mock.patch("train_torch.train_gan", autospec=True, side_effect=KeyboardInterrupt)
         has_bf16 = mock.patch("command_line.supports_bf16", return_value=True)
         with train as train, has_bf16, self.assertRaises(SystemExit):
@@ -589,23 +792,29 @@ class TrainingTest(RunTest):
         arguments = train.call_args.args
         model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, *rest = arguments
         self.assertEqual(rest, [True, True], "--progress_bar or --precision has no effect")
+        self.assertEqual(model.r1, 0.7, "--r1 has no effect")
         message = "--data_dir, --batch_size or --num_workers does not reach mnist"
         given = len(loader.dataset), len(loader), loader.num_workers
         self.assertEqual(given, (256, 256 / 32, 3), message)
         message = "--z_dim, --hidden_dims or --dp_rate of one of the networks go elsewhere"
         self.assertEqual(str(model), str(GAN([6, 7], [8], 0.2, 0.4, 5)), message)
-        for name, network, optimizer, logger in [
-            ("generator", model.generator, optimizer_gen, logger_gen),
-            ("discriminator", model.discriminator, optimizer_disc, logger_disc),
+        model.averaged.n_averaged += 99
+        model.averaged.update_parameters(copy.deepcopy(model.generator).apply(fill_with_ones))
+        moved = model.averaged.module.layers[0].bias[0].item()
+        self.assertAlmostEqual(moved, 1 / 8, msg="--ema is not the window of the average")
+        for name, network, optimizer, logger, lr in [
+            ("generator", model.generator, optimizer_gen, logger_gen, 0.003),
+            ("discriminator", model.discriminator, optimizer_disc, logger_disc, 0.004),
         ]:
             (group,) = optimizer.param_groups
-            self.assertEqual(group["lr"], 0.003, f"--lr does not reach the {name}'s optimizer")
-            self.assertEqual(tuple(group["betas"]), (0.5, 0.999), f"the {name}'s betas")
+            self.assertEqual(group["lr"], lr, f"--lr: another rate in the {name}'s optimizer")
+            self.assertEqual(tuple(group["betas"]), (0.5, 0.999), f"--betas: the {name}'s")
             same = {id(p) for p in group["params"]} == {id(p) for p in network.parameters()}
             self.assertTrue(same, f"the {name}'s optimizer is over other parameters")
             self.assertEqual(logger.prefix, f"{name}/", "the loggers are swapped")
 
     def test_hyperparameters_are_logged_with_what_one_compares_first(self):
+        self.add_test_images()
         run = self.run_main("--epochs", "1", "--lr", "0.003")
         metadata, parse = events(run).summary_metadata, HParamsPluginData.FromString
         self.assertIn("_hparams_/session_start_info", metadata, "HPARAMS is missing")
@@ -624,7 +833,7 @@ class TrainingTest(RunTest):
         again = self.run_main(*flags, "1", "--save_every", "1")
         self.assert_same_end(again, run, "with the same seed and more sample grids")
         weights, others = (load_checkpoint(x)["model"] for x in (run, self.run_main(*flags, "2")))
-        for name in weights:
+        for name in weights.keys() - {"averaged.n_averaged"}:
             self.assertFalse(torch.equal(weights[name], others[name]), f"{name} ignores the seed")
 
     def test_runs_of_the_same_second_get_directories_of_their_own(self):
@@ -762,7 +971,7 @@ class ResumeTest(RunTest):
     def test_only_what_changes_the_result_must_agree(self):
         run = self.run_main("--epochs", "1")
         resumed = ["--resume", str(run), "--epochs", "2"]
-        for name, value in {"lr": "0.1", "seed": "1", "z_dim": "3", "dp_rate_gen": "0"}.items():
+        for name, value in {"lr": "0.1", "seed": "1", "z_dim": "3", "dp_rate_gen": "0.5"}.items():
             message = self.rejected(*resumed, f"--{name}", value)
             self.assertRegex(message, f"argument --{name}: .*{value}", "a contradiction")
         contents = torch.load(run / CHECKPOINT, weights_only=True)
@@ -775,6 +984,21 @@ class ResumeTest(RunTest):
         self.assertFalse(args.progress_bar, "a resumed run cannot switch its bars off")
         self.resume(run, "--epochs", "2", *free)
         self.assertEqual(GAN.from_checkpoint(run).sample(2).shape, (2, 1, 28, 28))
+
+    def test_the_final_learning_rate(self):
+        rates, step = [], torch.optim.Adam.step
+        flags = "--epochs 2 --lr 0.04 --lr_disc 0.08 --final_lr 0.25"
+
+        def note_and_step(optimizer):
+            rates.append(optimizer.param_groups[0]["lr"])
+            step(optimizer)
+
+        with mock.patch.object(torch.optim.Adam, "step", note_and_step):
+            run = self.run_main(*flags.split())
+        expected = [0.08, 0.04] * 4 + [0.02, 0.01] * 4  # discriminator, generator, 4 steps an epoch
+        self.assertEqual(rates, expected, "not for both, at another epoch, or swapped")
+        message = self.rejected("--resume", str(run), "--epochs", "3")
+        self.assertRegex(message, "--epochs: epoch 2 of 2 had the final", "not as a straight run")
 
     def test_resuming_a_finished_run(self):
         run = self.run_main("--epochs", "1")
@@ -866,9 +1090,11 @@ class ResumeTest(RunTest):
 class CommandLineTest(RunTest):
     def test_defaults(self):
         args = parse_args([])[0]
+        networks = [32, [128, 256, 512], [512, 256], 0.0, 0.0, 1000, 0.3]
         values = [getattr(args, name) for name in HYPERPARAMETERS]
-        defaults = [2e-4, 128, 250, 42, "fp32", 32, [128, 256, 512], [512, 256], 0.1, 0.3]
-        self.assertEqual(values, defaults)
+        factors = [train_torch.lr_factor(0.125, epoch, 20) for epoch in (1, 18, 19, 20)]
+        self.assertEqual(factors, [1, 1, 0.125, 0.125], "not lower for the last tenth alone")
+        self.assertEqual(values, [2e-3, 1e-3, 0.125, [0.0, 0.99], 128, 50, 42, "fp32", *networks])
         self.assertEqual((args.num_workers, args.log_dir, args.save_every), (0, "GAN_logs/", 10))
         self.assertEqual(parse_args(["--hidden_dims_gen"])[0].hidden_dims_gen, [])
 
@@ -880,6 +1106,8 @@ class CommandLineTest(RunTest):
             "an integer from 0 to 256": "--num_workers 257",
             "separated by spaces": "--hidden_dims_gen 128,256 --hidden_dims_disc 1e3",
             "below 1": "--dp_rate_gen 1.0 --dp_rate_disc nan",
+            "from 0 to 1,": "--final_lr 1.1",
+            "from 0 to 1000": "--r1 -1 --r1 nan --ema -1",
             "above 0 and at most 1": "--lr 0 --lr inf",
             "no device": "--device nonsense --device meta",
             "choose from": "--precision fp8",

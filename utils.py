@@ -1,5 +1,6 @@
 """Everything that goes to TensorBoard: means of scalars, image grids, hyperparameters."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchvision.utils import make_grid, save_image
 
+QUALITY = ["frechet_distance", "kid", "coverage", "recall", "smallest_share"]  # scores with curves
 DIVERGED = 1e4  # a mean beyond this is no longer a loss that training comes back from
 
 
@@ -93,8 +95,26 @@ def save_images(
     return path
 
 
+def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], epoch: int) -> None:
+    """Writes scores of `metrics.score` as curves, and a histogram of the generated digits."""
+    for name in QUALITY:
+        summary_writer.add_scalar(f"quality/{name}", scores[name], epoch)
+    digits = [digit for digit in range(10) for _ in range(round(1000 * scores[f"share_{digit}"]))]
+    bins = [digit - 0.5 for digit in range(11)]
+    summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), epoch, bins=bins)
+
+
+def save_scores(scores: Mapping[str, float], epoch: int, summary_writer: SummaryWriter) -> None:
+    """Prints the scores of a run's end, and saves them in `scores.json` and for HPARAMS."""
+    path = Path(summary_writer.log_dir) / "scores.json"
+    path.write_text(json.dumps(scores, indent=2) + "\n")
+    for name, value in scores.items():
+        summary_writer.add_scalar(f"final/{name}", value, epoch)
+        print(f"{name:<24}{value:>10.4f}")
+
+
 def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:
-    """Writes the arguments to TensorBoard as a text table and, beside the losses, to HPARAMS."""
+    """Writes the arguments to TensorBoard as a text table and, beside the scores, to HPARAMS."""
     rows = "\n".join(f"| `{name}` | {value} |" for name, value in arguments.items())
     summary_writer.add_text("hyperparameters", f"| argument | value |\n| --- | --- |\n{rows}")
     values = {
@@ -103,5 +123,5 @@ def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, A
     }
     # Not SummaryWriter.add_hparams: it opens a second event file, and TensorBoard, which reads
     # the files of a directory one after the other, would miss what is appended to the first.
-    for summary in hparams(values, {"generator/loss": None, "discriminator/loss": None}):
+    for summary in hparams(values, {f"final/{name}": None for name in QUALITY}):
         summary_writer.file_writer.add_summary(summary)

@@ -97,9 +97,9 @@ def project(
     folder: str, gen=GEN, disc=DISC, batch=BATCH, bf16: bool = False
 ) -> Callable[[int], None]:
     """(c) Runs so many steps of train_gan, from one epoch into the next."""
-    model = GAN(gen, disc, 0.1, 0.3, Z_DIM)
+    model = GAN(gen, disc, 0.0, 0.0, Z_DIM)
     adams = [
-        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
+        torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True)
         for network in (model.generator, model.discriminator)
     ]
     writer = SummaryWriter(folder)

@@ -1,0 +1,302 @@
+"""Measures of sample quality: how close generated digits come to MNIST's test images.
+
+    reference = Reference.of(test_images, test_labels)     # once, takes 2 seconds
+    score(generated_images, reference)["frechet_distance"]
+
+Except for `nearest_images`, all measures use features or predictions of a digit classifier. Most
+depend on the number of images (against the 10,000 test images, the coverage of 2,000 training
+images is 0.56, that of 10,000 is 0.95), so compare only scores of the same number.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "classifier.pt"
+Moments = tuple[Tensor, Tensor]  # mean and covariance
+ROWS = 500  # of a distance matrix in memory at a time; 40 MB with 10,000 columns
+
+
+class DigitClassifier(nn.Module):
+    """A convolutional digit classifier: images `[B, 1, 28, 28]` in [-1, 1] to logits `[B, 10]`.
+
+    It takes 2.9 million multiply-adds per image, few enough to run during training.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            *convolution(1, 24, kernel_size=5, stride=2),
+            *convolution(24, 48, stride=2),
+            *convolution(48, 64),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            *convolution(64, 96),
+        )
+        self.to_logits = nn.Linear(96, 10)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The mean of each channel of the last convolution, `[B, 96]`."""
+        return self.convolutions(images).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.to_logits(self.features(images))
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
+) -> list[nn.Module]:
+    """A padded convolution, its batch normalization and a ReLU."""
+    padding = kernel_size // 2
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+    return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
+
+
+def load_classifier(device: str | torch.device = "cpu") -> DigitClassifier:
+    """Loads the classifier that `benchmarks/train_classifier.py` trained, in eval mode.
+
+    Raises:
+        OSError: `pretrained/classifier.pt` cannot be read.
+    """
+    classifier = DigitClassifier()
+    classifier.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
+    classifier.to(device, memory_format=torch.channels_last)  # faster on the CPU
+    return classifier.eval().requires_grad_(False)
+
+
+def round_to_gray(images: Tensor) -> Tensor:
+    """Rounds images to the 256 gray levels of MNIST; float32 in [-1, 1].
+
+    Args:
+        images: floating point in [-1, 1], or uint8, whose gray levels are kept.
+    """
+    if images.dtype != torch.uint8:
+        images = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
+    return images.float().div_(127.5).sub_(1)
+
+
+@torch.inference_mode()
+def classify(
+    images: Tensor, classifier: DigitClassifier, batch_size: int = 250
+) -> tuple[Tensor, Tensor]:
+    """Features `[N, F]` and class probabilities `[N, 10]` of images, float64 on the CPU.
+
+    Args:
+        images: `[N, 1, 28, 28]`, as for `round_to_gray`, which is applied.
+        batch_size: images per forward pass; the result does not depend on it.
+
+    Raises:
+        ValueError: an image holds NaN.
+    """
+    if images.isnan().any():
+        raise ValueError("images hold NaN")
+    device = classifier.to_logits.weight.device
+    features = torch.cat(
+        [classifier.features(round_to_gray(batch.to(device))) for batch in images.split(batch_size)]
+    )
+    return features.cpu().double(), classifier.to_logits(features).cpu().double().softmax(1)
+
+
+def moments(features: Tensor) -> Moments:
+    """Mean `[F]` and unbiased covariance `[F, F]` of features `[N, F]`, in float64.
+
+    Raises:
+        ValueError: the features are not `[N, F]` with N at least 2.
+    """
+    if features.dim() != 2 or len(features) < 2:
+        raise ValueError(f"features must be [N, F] with N >= 2, got {list(features.shape)}")
+    return features.double().mean(0), features.double().T.cov()
+
+
+def frechet_distance(generated: Tensor | Moments, real: Tensor | Moments) -> float:
+    """Fréchet distance between two feature sets, each taken as a Gaussian.
+
+    On Inception features this is the FID of Heusel et al. 2017 (arXiv:1706.08500). On the digit
+    classifier's features the values cannot be compared with any FID.
+
+    Args:
+        generated, real: features `[N, F]` and `[M, F]`, or their `moments`.
+
+    Raises:
+        ValueError: as `moments` does.
+    """
+    mean1, covariance1 = moments(generated) if isinstance(generated, Tensor) else generated
+    mean2, covariance2 = moments(real) if isinstance(real, Tensor) else real
+    # tr (S1 S2)^1/2 = tr (S1^1/2 S2 S1^1/2)^1/2, in which all matrices are symmetric.
+    # Rounding makes eigenvalues of 0 slightly negative, so they are clamped.
+    values, vectors = torch.linalg.eigh(covariance1)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    overlap = torch.linalg.eigvalsh(root @ covariance2 @ root).clamp(min=0).sqrt().sum()
+    distance = (mean1 - mean2).square().sum() + covariance1.trace() + covariance2.trace()
+    return (distance - 2 * overlap).clamp(min=0).item()
+
+
+def kernel_distance(
+    generated: Tensor, real: Tensor, subsets: int = 20, size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """KID of Bińkowski et al. 2018 (arXiv:1801.01401): unbiased MMD² with kernel (x·y / F + 1)³.
+
+    Its expected value does not depend on N and M. For equal distributions it is 0, and estimates
+    can be negative.
+
+    Args:
+        generated, real: features `[N, F]` and `[M, F]`.
+        subsets: number of random subsets, which a generator with this `seed` draws.
+        size: features of each set in a subset; N or M if that is less.
+
+    Returns:
+        Mean and standard deviation over the subsets.
+
+    Raises:
+        ValueError: there are fewer than 2 subsets, or fewer than 2 features in one.
+    """
+    size = min(size, len(generated), len(real))
+    if size < 2 or subsets < 2:
+        raise ValueError(f"needs at least 2 subsets of 2 features, got {subsets} of {size}")
+    generator = torch.Generator().manual_seed(seed)
+    estimates = torch.empty(subsets, dtype=torch.float64)
+    for i in range(subsets):
+        x, y = (
+            features[torch.randperm(len(features), generator=generator)[:size]].double()
+            for features in (generated, real)
+        )
+        kxx, kyy, kxy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        # The diagonals, each feature with itself, would bias the estimate.
+        within = kxx.sum() - kxx.trace() + kyy.sum() - kyy.trace()
+        estimates[i] = within / (size * (size - 1)) - 2 * kxy.mean()
+    return estimates.mean().item(), estimates.std().item()
+
+
+def radii(features: Tensor, k: int = 5) -> Tensor:
+    """Distance `[N]` from each of the features `[N, F]` to its k-th neighbor, itself not counted.
+
+    1e-6 is added: by matmul, in float64, equal features are up to 1e-7 apart.
+
+    Raises:
+        ValueError: there are no more than k features.
+    """
+    if len(features) <= k:
+        raise ValueError(f"{k} neighbors need more than {k} features, got {len(features)}")
+    features = features.double()
+    parts = (torch.cdist(part, features) for part in features.split(ROWS))
+    return torch.cat([part.topk(k + 1, largest=False).values[:, k] for part in parts]) + 1e-6
+
+
+def neighbor_scores(
+    generated: Tensor, real: Tensor, k: int = 5, real_radii: Tensor | None = None
+) -> dict[str, float]:
+    """Precision, recall, density and coverage; the ball of a feature reaches its k-th neighbor.
+
+    - precision: share of the generated features that are in the ball of any real one.
+    - recall: share of the real features that are in the ball of any generated one.
+    - density: mean number of real balls that a generated feature is in, divided by k.
+    - coverage: share of the real features with any generated one in their ball.
+
+    Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), density and
+    coverage those of Naeem et al. 2020 (arXiv:2002.09797).
+
+    Args:
+        generated, real: features `[N, F]` and `[M, F]`.
+        real_radii: `radii(real, k)`, if they are known.
+
+    Raises:
+        ValueError: one of the sets has no more than k features.
+    """
+    real_radii = radii(real, k) if real_radii is None else real_radii
+    generated_radii, generated = radii(generated, k), generated.double()
+    balls = torch.zeros(len(generated), dtype=torch.int64)  # real ones that each feature is in
+    recalled, covered = [], []
+    for part, part_radii in zip(real.double().split(ROWS), real_radii.split(ROWS), strict=True):
+        distances = torch.cdist(part, generated)
+        in_real_ball = distances <= part_radii[:, None]
+        balls += in_real_ball.sum(0)
+        covered.append(in_real_ball.any(1))
+        recalled.append((distances <= generated_radii).any(1))
+    return {
+        "precision": (balls > 0).double().mean().item(),
+        "recall": torch.cat(recalled).double().mean().item(),
+        "density": balls.double().mean().item() / k,
+        "coverage": torch.cat(covered).double().mean().item(),
+    }
+
+
+def label_shares(labels: Tensor) -> Tensor:
+    """The histogram `[10]` of labels `[N]`, as shares in float64."""
+    return labels.bincount(minlength=10).double() / len(labels)
+
+
+def kl_divergence(generated: Tensor, real: Tensor) -> float:
+    """KL(generated || real) of two histograms `[10]`, in nats; `generated` may have zeros."""
+    return torch.special.xlogy(generated, generated / real).sum().item()
+
+
+def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
+    """L2 distance from each image to its nearest training image, and that one's index, both `[N]`.
+
+    A generator that memorizes gets closer to training images than test images do.
+
+    Args:
+        images, training: `[N, 1, 28, 28]` and `[M, 1, 28, 28]`, as for `round_to_gray`, which is
+            applied. 60,000 training images need 0.4 GB of memory.
+    """
+    images, training = round_to_gray(images).flatten(1), round_to_gray(training).flatten(1)
+    squares = training.square().sum(1)
+    # |x - t|² is smallest where |t|² - 2 x·t is.
+    parts = (torch.addmm(squares, part, training.T, alpha=-2) for part in images.split(ROWS))
+    indices = torch.cat([part.argmin(1) for part in parts])
+    # From the differences, so that the distance to an exact copy is 0.
+    return (images - training[indices]).norm(dim=1), indices
+
+
+class Reference(NamedTuple):
+    """What `score` needs: the classifier, and what it says of the real images."""
+
+    classifier: DigitClassifier
+    features: Tensor
+    moments: Moments
+    radii: Tensor  # of the features scaled to length 1
+    shares: Tensor  # of the true labels
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor) -> "Reference":
+        """The reference of real images `[M, 1, 28, 28]`, as for `score`, with labels `[M]`."""
+        classifier = load_classifier()
+        features, _ = classify(images, classifier)
+        unit_radii = radii(F.normalize(features))
+        shares = label_shares(labels.long().cpu())
+        return cls(classifier, features, moments(features), unit_radii, shares)
+
+
+def score(images: Tensor, reference: Reference) -> dict[str, float]:
+    """Scores generated images by every measure except `nearest_images`.
+
+    Args:
+        images: `[N, 1, 28, 28]`, floating point in [-1, 1] or uint8. They are rounded to 256
+            gray levels first, as the real ones are, so that invisible offsets do not count.
+
+    Returns:
+        The measures by name. `kid` and `kid_std` are those of `kernel_distance`, `confident` is
+        the share of images whose most likely digit has a probability above 0.9, `share_0` to
+        `share_9` are the shares of the predicted digits, and the rest is named as its function.
+
+    Raises:
+        ValueError: there are fewer than 6 images, or one holds NaN.
+    """
+    features, probabilities = classify(images, reference.classifier)
+    shares = label_shares(probabilities.argmax(1))
+    kid, kid_std = kernel_distance(features, reference.features)
+    # With their lengths left as they are, 58 % of some noise images lie in the balls of real ones.
+    unit, unit_real = F.normalize(features), F.normalize(reference.features)
+    return {
+        "frechet_distance": frechet_distance(features, reference.moments),
+        "kid": kid,
+        "kid_std": kid_std,
+        **neighbor_scores(unit, unit_real, real_radii=reference.radii),
+        "kl_divergence": kl_divergence(shares, reference.shares),
+        "missing_digits": (shares == 0).sum().item(),
+        "smallest_share": shares.min().item(),
+        "confident": (probabilities.amax(1) > 0.9).double().mean().item(),
+        **{f"share_{digit}": share for digit, share in enumerate(shares.tolist())},
+    }
