@@ -337,8 +337,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
     """Trains a GAN in a new run directory, or resumes training in that of a checkpoint.
 
     Args:
-        args: see `parse_args`.
-        saved: contents of the checkpoint to resume from.
+        args, saved: what `parse_args` returns.
 
     Raises:
         OSError: data, log directory or checkpoint could not be read or written.
@@ -355,13 +354,12 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
     optimizer_gen = adam(model.generator.parameters(), lr=args.lr)
     optimizer_disc = adam(model.discriminator.parameters(), lr=args.lr_disc)
     state = {"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
-
     run_dir = saved["run_dir"] if saved else make_run_dir(args.log_dir, args.name, args.job_id)
     checkpoint = Checkpoint(run_dir, state, saved)
     if not saved:
         checkpoint.save(epoch=0, args=vars(args))
     epochs_done = saved["epoch"] if saved else 0
-    step = epochs_done * len(loader)  # steps done
+    step = epochs_done * len(loader)
     bars, bf16 = args.progress_bar, args.precision == "bf16"
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
@@ -372,9 +370,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         if epochs_done == 0:
             log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
             save_samples(model, 0, writer, reference)
-        log_dir = shlex.quote(str(run_dir.parent))
-        print(f"Logs:        {run_dir}")
-        print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
+        print_start(run_dir)
 
         bar = tqdm(desc="epochs", total=args.epochs, initial=epochs_done, disable=not bars)
         for epoch in range(epochs_done + 1, args.epochs + 1):
@@ -402,6 +398,13 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
             save_scores(score_samples(model, reference, 10_000), args.epochs, writer)
     print(f"Samples:     {run_dir / f'samples_epoch_{args.epochs:04d}.png'}")
     print(f"Checkpoint:  {run_dir / CHECKPOINT}")
+
+
+def print_start(run_dir: Path) -> None:
+    """Prints where the run writes to, and the command that shows all of its sample grids."""
+    log_dir = shlex.quote(str(run_dir.parent))
+    print(f"Logs:        {run_dir}")
+    print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
 
 
 def print_epoch(epoch: int, epochs: int, seconds: float, losses: str) -> None:

@@ -63,14 +63,15 @@ def finish(flags: list[str], logs: Path) -> dict:
 
 
 def kill(
-    flags: list[str], logs: Path, sent: signal.Signals, moment: str, seconds: float
+    flags: list[str], logs: Path, sent: signal.Signals, moment: str, epoch: int, seconds: float
 ) -> tuple[int, float, str]:
     """Starts or resumes a run and kills it at such a moment.
 
     Args:
         moment: "start-up"; "run directory": when it was created and has no checkpoint yet;
             "training"; or "writing": when a checkpoint is being written.
-        seconds: to wait first, from the start, for the last two from the start of training.
+        epoch: for the last two, whose sample grid has to be there first.
+        seconds: to wait then; for the first two, from the start of the process.
 
     Returns:
         The exit status, 0 if the run had come to its end; the seconds it had trained since its
@@ -91,7 +92,7 @@ def kill(
 
     started, process = time.time(), start(flags, logs)
     if moment in ("training", "writing"):
-        wait_until(training)
+        wait_until(lambda: training() and any(logs.glob(f"*/samples_epoch_{epoch:04d}.png")))
     time.sleep(seconds)
     if moment == "run directory":
         wait_until(lambda: any(logs.iterdir()))
@@ -113,11 +114,11 @@ def kill(
 
 
 class Case(NamedTuple):
-    """A run to kill: its flags, the signal, and moments with the seconds to wait for each."""
+    """A run to kill: its flags, the signal, and `moment, epoch, seconds` of each kill."""
 
     flags: list[str]
     sent: signal.Signals
-    kills: list[tuple[str, float]]
+    kills: list[tuple[str, int, float]]
     straight: dict  # what the straight run ended with
 
 
@@ -134,14 +135,14 @@ def check(number: int, case: Case) -> tuple[bool, float]:
         epoch = max(seconds for _, seconds in scalars(run_in(logs))["seconds_per_epoch"])
     statuses, losses, problems = zip(*results, strict=True)
     if not all(statuses):  # it had come to its end before one of the moments
-        earlier = [(moment, seconds / 2) for moment, seconds in case.kills]
+        earlier = [(moment, 0, seconds / 2) for moment, _, seconds in case.kills]
         return check(number, case._replace(kills=earlier))
     problems = [*filter(None, problems), *differing]
     lost = max(losses)
     if lost > MAY_LOSE + epoch + 1:  # a second for writing the files
         problems.append("lost too much")
     print(
-        f"{number:>2}. {case.sent.name:<7} {', '.join(moment for moment, _ in case.kills):<26} "
+        f"{number:>2}. {case.sent.name:<7} {', '.join(moment for moment, *_ in case.kills):<26} "
         f"exit status {' '.join(map(str, statuses)):<11} lost {lost:4.1f} s  "
         f"{'identical' if not problems else 'WRONG: ' + '; '.join(problems[:9])}",
         flush=True,
@@ -198,20 +199,24 @@ def main() -> int:
         training = sum(seconds for _, seconds in epochs)
         print(f"{training:.1f} s of training, {len(straight)} values to compare", flush=True)
 
-        latest = {"start-up": 4, "run directory": 0, "training": training, "writing": training / 2}
+        two_epochs = training / 3  # from one checkpoint to the next
+        latest = {"start-up": 4, "run directory": 0, "training": two_epochs, "writing": 0}
         cases = []
         for sent in SIGNALS * args.each:
             moments = [MOMENTS[len(cases) % len(MOMENTS)]]
             if rng.random() < 0.5:  # kill it twice, without enough left for a third time
                 moments.append(rng.choice(["start-up", "writing"]))
-            kills = [(moment, rng.uniform(0, latest[moment])) for moment in moments]
+            kills = [
+                (moment, rng.choice([0, 2, 4]), rng.uniform(0, latest[moment]))
+                for moment in moments
+            ]
             cases.append(Case(SHORT, sent, kills, straight))
         if args.each >= 10:  # the last of each signal: a minute without a sample grid
             count = str(round(60 / training * len(epochs)))
             long = [*SMALL, "--epochs", count, "--save_every", count]
             straight = finish(long, Path(folder, "long"))
             for i, sent in enumerate(SIGNALS, -len(SIGNALS)):
-                cases[i] = Case(long, sent, [("training", rng.uniform(15, 45))], straight)
+                cases[i] = Case(long, sent, [("training", 0, rng.uniform(15, 45))], straight)
         results = list(two_at_a_time.map(check, itertools.count(1), cases))
     identical = sum(ok for ok, _ in results)
     lost = max(lost for _, lost in results)

@@ -39,6 +39,7 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
+from torch.optim.swa_utils import AveragedModel  # noqa: E402
 from torch.profiler import profile, record_function  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from torch.utils.tensorboard import SummaryWriter  # noqa: E402
@@ -203,11 +204,10 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 def shares(run: Callable[[int], None], steps: int = 40, rounds: int = 7) -> dict[str, float]:
     """Share of the time in each kind of operation, from the torch profiler, medians of rounds."""
-    layers = GAN(GEN, DISC, 0.1, 0.3, Z_DIM).modules()
-    dropouts = {type(layer) for layer in layers if isinstance(layer, nn.Dropout)}
     kinds = {
         "matmuls": ("aten::mm", "aten::addmm"),
-        "dropout, forward": tuple(f"{layer.__name__}.forward" for layer in dropouts),
+        "averaging the weights": ("AveragedModel.update_parameters",),
+        "gradient penalty, forward": ("GAN.gradient_penalty",),
         "Adam": ("Optimizer.step#Adam.step",),
         "activations and their gradients": (
             *("aten::leaky_relu", "aten::leaky_relu_backward"),
@@ -223,10 +223,11 @@ def shares(run: Callable[[int], None], steps: int = 40, rounds: int = 7) -> dict
         return mock.patch.object(owner, method, record_function(name)(getattr(owner, method)))
 
     parts = {kind: [] for kind in kinds}
-    with contextlib.ExitStack() as stack:
-        for layer in dropouts:
-            stack.enter_context(named(layer, "forward"))
-        stack.enter_context(named(TensorBoardLogger, "add_values"))
+    with (
+        named(AveragedModel, "update_parameters"),
+        named(GAN, "gradient_penalty"),
+        named(TensorBoardLogger, "add_values"),
+    ):
         for _ in range(rounds):
             with profile() as profiled:
                 seconds = timed(run, steps)
