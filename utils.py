@@ -114,7 +114,7 @@ def save_scores(scores: Mapping[str, float], epoch: int, summary_writer: Summary
 
 
 def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:
-    """Writes the arguments to TensorBoard as a text table and, beside the scores, to HPARAMS."""
+    """Writes the arguments to TensorBoard, as a text table and to HPARAMS."""
     rows = "\n".join(f"| `{name}` | {value} |" for name, value in arguments.items())
     summary_writer.add_text("hyperparameters", f"| argument | value |\n| --- | --- |\n{rows}")
     values = {
@@ -122,6 +122,8 @@ def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, A
         for name, value in arguments.items()
     }
     # Not SummaryWriter.add_hparams: it opens a second event file, and TensorBoard, which reads
-    # the files of a directory one after the other, would miss what is appended to the first.
-    for summary in hparams(values, {f"final/{name}": None for name in QUALITY}):
+    # the files of a directory one after the other, would miss what is appended to the first. And
+    # without the experiment's summary, HPARAMS shows first what differs between the runs.
+    _experiment, *session = hparams(values, {})
+    for summary in session:
         summary_writer.file_writer.add_summary(summary)
