@@ -143,8 +143,9 @@ def kernel_distance(
 
     Args:
         generated, real: features `[N, F]` and `[M, F]`.
-        subsets: number of random subsets, which a generator with this `seed` draws.
+        subsets: number of random subsets.
         size: features of each set in a subset; N or M if that is less.
+        seed: seed of the RNG that selects the subsets.
 
     Returns:
         Mean and standard deviation over the subsets.
