@@ -387,6 +387,8 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
             grids_due = epoch % args.save_every == 0 or epoch == args.epochs
             if grids_due:
                 save_samples(model, epoch, writer, reference)
+            if epoch == args.epochs and reference:
+                save_scores(score_samples(model, reference, 10_000), epoch, writer)
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(epoch=epoch, args=vars(args))
@@ -394,8 +396,6 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             bar.update()
         bar.close()
-        if reference:
-            save_scores(score_samples(model, reference, 10_000), args.epochs, writer)
     print(f"Samples:     {run_dir / f'samples_epoch_{args.epochs:04d}.png'}")
     print(f"Checkpoint:  {run_dir / CHECKPOINT}")
 
