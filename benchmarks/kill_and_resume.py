@@ -187,6 +187,8 @@ def differences(a: dict, b: dict) -> list[str]:
 
 
 def main() -> int:
+    # Under nohup SIGINT is ignored, and the runs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=10, help="runs per signal")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments")
