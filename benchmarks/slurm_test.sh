@@ -123,7 +123,7 @@ is_over() { [[ $(value "$1" JobState) == @(COMPLETED|FAILED|CANCELLED|TIMEOUT|NO
 # ends NAME JOB STATE EXIT_CODE: the job ends in this state.
 ends() {
     : "${2:?"$1: sbatch failed"}"
-    await 400 is_over "$2"
+    await 900 is_over "$2"
     [ "$(value "$2" JobState) $(value "$2" ExitCode)" = "$3 $4:0" ] && return
     fail "$1" "$2" "ended as $(value "$2" JobState) with $(value "$2" ExitCode), not $3 $4:0"
 }
@@ -180,7 +180,7 @@ job=$(sbatch --parsable "$script" "${small[@]}" --data_dir nothing)
 fails_at_once "no data" "$job" 1 "nothing/MNIST/raw"
 
 for job in "$array"_{0,1} "$whole" "$limit" "$requeue" "$preempt"; do
-    await 100 trains "$job" || fail "training" "$job" "does not begin"
+    await 300 trains "$job" || fail "training" "$job" "does not begin"
     # In the first minute the warning has no effect.
     [ "$job" = "${array}_0" ] && ! second_minute "$job" && scancel --batch --signal=USR1 "$job"
 done
