@@ -301,13 +301,13 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
 
 
 def save_samples(
-    model: GAN, epoch: int, writer: SummaryWriter, reference: Reference | None
+    model: GAN, epoch: int, step: int, writer: SummaryWriter, reference: Reference | None
 ) -> None:
     """Saves the sample grids of this epoch, and scores samples if there is a reference."""
     generate_and_save(model, epoch, writer)
     interpolate_and_save(model, epoch, writer, batch_size=16)
     if reference and epoch > 0:
-        log_scores(writer, score_samples(model, reference, SCORED), epoch)
+        log_scores(writer, score_samples(model, reference, SCORED), step)
 
 
 def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
@@ -369,7 +369,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         if epochs_done == 0:
             log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
-            save_samples(model, 0, writer, reference)
+            save_samples(model, 0, 0, writer, reference)
         print_start(run_dir)
 
         bar = tqdm(desc="epochs", total=args.epochs, initial=epochs_done, disable=not bars)
@@ -386,9 +386,9 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
 
             grids_due = epoch % args.save_every == 0 or epoch == args.epochs
             if grids_due:
-                save_samples(model, epoch, writer, reference)
+                save_samples(model, epoch, logger_gen.step, writer, reference)
             if epoch == args.epochs and reference:
-                save_scores(score_samples(model, reference, 10_000), epoch, writer)
+                save_scores(score_samples(model, reference, 10_000), logger_gen.step, writer)
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(epoch=epoch, args=vars(args))

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import types
 import unittest
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -719,6 +720,8 @@ class RunTest(TemporaryDirectoryTest):
         return max(directory.iterdir(), key=lambda run: run.stat().st_ctime_ns)
 
     def resume(self, run: Path, *flags: str, module=train_torch) -> Path:
+        # TensorBoard reads event files in the order of their names, which begin with the second.
+        time.sleep(1 - time.time() % 1)
         return self.run_main("--resume", str(run), *flags, module=module, logs=run.parent.name)
 
     def rejected(self, *flags: str) -> str:
@@ -952,6 +955,25 @@ class ResumeTest(RunTest):
             self.resume(run)
             self.assertEqual(list(run.parent.iterdir()), [run], "resumed in another directory")
             self.assert_same_end(run, straight, f"after a kill in step {last_step}")
+
+    def test_a_kill_while_a_checkpoint_is_written_duplicates_no_score(self):
+        self.add_test_images()
+        flags = ("--epochs", "3", "--save_every", "1")
+        straight = self.run_main(*flags, logs="straight")
+        for last_epoch in (2, 3):
+
+            def die(path, content, last_epoch=last_epoch):
+                if path.name == CHECKPOINT.name and f"samples_epoch_000{last_epoch}.png" in {
+                    file.name for file in path.parents[1].iterdir()
+                }:
+                    raise SystemExit  # as abruptly as a kill -9
+                replace_file(path, content)
+
+            with mock.patch("checkpoint.replace_file", die), self.assertRaises(SystemExit):
+                self.run_main(*flags, logs=f"killed {last_epoch}")
+            (run,) = (self.directory / f"killed {last_epoch}").iterdir()
+            self.resume(run)
+            self.assert_same_end(run, straight, f"after a kill at the end of epoch {last_epoch}")
 
     def test_epochs_can_be_raised_with_any_models_and_mnist(self):
         foreign_models = train_torch_with("models", FOREIGN_MODELS)

@@ -95,21 +95,25 @@ def save_images(
     return path
 
 
-def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], epoch: int) -> None:
-    """Writes scores of `metrics.score` as curves, and a histogram of the generated digits."""
+def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
+    """Writes scores of `metrics.score` as curves, and a histogram of the generated digits.
+
+    The step is the optimizer's, not the epoch: a resumed run purges by it what was logged after
+    its checkpoint.
+    """
     for name in QUALITY:
-        summary_writer.add_scalar(f"quality/{name}", scores[name], epoch)
+        summary_writer.add_scalar(f"quality/{name}", scores[name], step)
     digits = [digit for digit in range(10) for _ in range(round(1000 * scores[f"share_{digit}"]))]
     bins = [digit - 0.5 for digit in range(11)]
-    summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), epoch, bins=bins)
+    summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
 
 
-def save_scores(scores: Mapping[str, float], epoch: int, summary_writer: SummaryWriter) -> None:
+def save_scores(scores: Mapping[str, float], step: int, summary_writer: SummaryWriter) -> None:
     """Prints the scores of a run's end, and saves them in `scores.json` and for HPARAMS."""
     path = Path(summary_writer.log_dir) / "scores.json"
     path.write_text(json.dumps(scores, indent=2) + "\n")
     for name, value in scores.items():
-        summary_writer.add_scalar(f"final/{name}", value, epoch)
+        summary_writer.add_scalar(f"final/{name}", value, step)
         print(f"{name:<24}{value:>10.4f}")
 
 
