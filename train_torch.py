@@ -356,14 +356,14 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
     state = {"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
     run_dir = saved["run_dir"] if saved else make_run_dir(args.log_dir, args.name, args.job_id)
     checkpoint = Checkpoint(run_dir, state, saved)
-    if not saved:
-        checkpoint.save(epoch=0, args=vars(args))
     epochs_done = saved["epoch"] if saved else 0
     step = epochs_done * len(loader)
     bars, bf16 = args.progress_bar, args.precision == "bf16"
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with check.interruptible(run_dir), SummaryWriter(run_dir, purge_step=step + 1) as writer:
+        if not saved:
+            checkpoint.save(epoch=0, args=vars(args))
         logger_gen = TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = TensorBoardLogger(writer, name="discriminator", step=step)
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())

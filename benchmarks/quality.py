@@ -1,0 +1,180 @@
+"""Trains recipes over several seeds, two runs at a time, and prints a table of their scores.
+
+    python benchmarks/quality.py                        all recipes, three seeds; about 8 hours
+    python benchmarks/quality.py default50 --seeds 0    one run of one recipe
+    python benchmarks/quality.py --summary              the table of the runs so far, trains nothing
+    python benchmarks/quality.py --plot PNG             also their scores over seconds of training
+
+A run is a process with one thread and a run directory in --log_dir; runs that were interrupted
+are resumed, finished ones are not repeated. The plot needs matplotlib.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, median, stdev
+
+BENCHMARKS = Path(__file__).resolve().parent
+sys.path.insert(0, str(BENCHMARKS.parent))
+
+# Before torch, for which it sets an environment variable.
+import train_torch  # noqa: E402, F401  # isort: skip
+
+from kill_and_resume import scalars  # noqa: E402
+from speed import baseline, interleaved, processor, project, ratio, whole_process  # noqa: E402
+
+from metrics import Reference, score  # noqa: E402
+from mnist import mnist  # noqa: E402
+
+# The flags of each recipe. The default ones differ in the number of epochs alone; the others in one
+# thing from default20.
+RECIPES = {
+    "course": "",
+    "default10": "--epochs 10",
+    "default20": "--epochs 20",
+    "default50": "--epochs 50",
+    "default100": "--epochs 100",
+    "default250": "--epochs 250",
+    "no_averaging": "--epochs 20 --ema 0",
+    "no_penalty": "--epochs 20 --r1 0",
+    "no_final_lr": "--epochs 20 --final_lr 1",
+    "usual_betas": "--epochs 20 --betas 0.5 0.999",
+    "beta1": "--epochs 20 --betas 0.5 0.99",
+    "equal_lr": "--epochs 20 --lr_disc 2e-3",
+    "dropout": "--epochs 20 --dp_rate_gen 0.1 --dp_rate_disc 0.3",
+    "z_dim_16": "--epochs 20 --z_dim 16",
+    "z_dim_64": "--epochs 20 --z_dim 64",
+    "wide": "--epochs 20 --hidden_dims_gen 256 512 1024 --hidden_dims_disc 1024 512",
+}
+SCORES = ["frechet_distance", "kid", "precision", "recall", "density", "coverage", "smallest_share"]
+STEPS = 469  # in an epoch
+
+
+def train(recipe: str, seed: int, log_dir: Path) -> None:
+    """Trains or resumes one run; what it prints goes to a file beside its run directory."""
+    script = "course.py" if recipe == "course" else "../train_torch.py"
+    job = f"{recipe}-seed{seed}"
+    command = [sys.executable, BENCHMARKS / script, *RECIPES[recipe].split(), "--save_every", "5"]
+    command += ["--seed", str(seed), "--job_id", job, "--log_dir", log_dir]
+    with open(log_dir / f"{job}.txt", "a") as output:
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        status = subprocess.run(command, env=one_thread, stdout=output, stderr=output).returncode
+    print(f"{job}: {'done' if status == 0 else f'failed, see {output.name}'}", flush=True)
+
+
+def finished(recipe: str, log_dir: Path) -> list[Path]:
+    """The run directories of a recipe that have come to their end, by seed."""
+    return sorted(path.parent for path in log_dir.glob(f"*_job{recipe}-seed*/scores.json"))
+
+
+def seconds_per_epoch(run: Path) -> float:
+    """The median over the epochs of a run."""
+    return median(seconds for _, seconds in scalars(run)["seconds_per_epoch"])
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and, of several values, standard deviation."""
+    text = f"{mean(values):.{digits}f}"
+    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def summary(log_dir: Path, recipes: Sequence[str]) -> None:
+    """Prints a Markdown table, a row for each recipe that has a finished run."""
+    names = [name.replace("_", " ") for name in SCORES]
+    print("| recipe | seeds | epochs | seconds |", " | ".join(names), "|")
+    print("|", " --- |" * (4 + len(names)))
+    for recipe in recipes:
+        if runs := finished(recipe, log_dir):
+            scores = [json.loads((run / "scores.json").read_text()) for run in runs]
+            epochs = json.loads((runs[0] / "args.json").read_text())["epochs"]
+            seconds = mean(epochs * seconds_per_epoch(run) for run in runs)
+            row = [f"`{recipe}`", str(len(runs)), str(epochs), f"{seconds:.0f}"]
+            for name in SCORES:
+                digits = 2 if name in ("precision", "recall", "density", "coverage") else 3
+                row.append(spread([of[name] for of in scores], digits))
+            if recipe == "course":
+                off = [of["frechet_distance_no_dropout"] for of in scores]
+                row[4] += f" (dropout off when sampling: {spread(off, 3)})"
+            print("|", " | ".join(row), "|")
+    training, test = mnist().dataset, mnist(train=False).dataset
+    floor = score(training.images[:10_000], Reference.of(test.images, test.labels))
+    digits = [f"{floor[name]:.3f}" for name in SCORES]
+    print("| training images | | | |", " | ".join(digits), "|")
+
+
+def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
+    """Plots the Fréchet distance over seconds, and prints when the course's last one is reached.
+
+    Epochs are turned into seconds by timings of this machine: train_gan, and for the course's
+    recipe the plain loop of speed.py, a few steps of each in turn.
+    """
+    import matplotlib.pyplot as plt
+
+    with tempfile.TemporaryDirectory() as folder:
+        start_up = whole_process(folder)["seconds to the first step"]
+        loops = {"ours": project(folder), "4 workers": baseline(4), "no workers": baseline(0)}
+        timed = interleaved(loops, 60, 7)
+    ours = STEPS * median(timed["ours"])
+    plain = ours / max(ratio(timed["ours"], timed[name]) for name in ("4 workers", "no workers"))
+    print(f"{processor()}: start-up {start_up:.1f} s, an epoch {ours:.1f} s, plain {plain:.1f} s")
+
+    def curve(run: Path, epoch_seconds: float) -> tuple[list[float], list[float]]:
+        points = scalars(run)["quality/frechet_distance"]
+        return [start_up + step / STEPS * epoch_seconds for step, _ in points], [
+            distance for _, distance in points
+        ]
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    goals = []
+    for color, recipe in enumerate(recipes):
+        for number, run in enumerate(finished(recipe, log_dir)):
+            seconds, distances = curve(run, plain if recipe == "course" else ours)
+            label = {"course": "usual recipe, plain loop"}.get(recipe, recipe)
+            axes.plot(
+                seconds, distances, f"C{color}", lw=1, label=label if number == 0 else "_hidden"
+            )
+            if recipe == "course":
+                goals.append(distances[-1])
+                print(f"{run.name}: {distances[-1]:.3f} after {seconds[-1]:.0f} s")
+            elif goals:
+                reached = next(
+                    s for s, d in zip(seconds, distances, strict=True) if d <= max(goals)
+                )
+                print(f"{run.name}: as good as the course's worst run after {reached:.0f} s")
+    axes.set(xscale="log", yscale="log", xlabel="seconds of training on 2 cores")
+    axes.set_ylabel("Fréchet distance, 2,000 samples")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", help=f"of {', '.join(RECIPES)}; default: all")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="of each recipe")
+    parser.add_argument("--log_dir", type=Path, default=Path("GAN_logs/quality"))
+    parser.add_argument("--summary", action="store_true", help="train nothing")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot scores over seconds; idle!")
+    args = parser.parse_args()
+    recipes = args.recipes or list(RECIPES)
+    if unknown := set(recipes) - set(RECIPES):
+        parser.error(f"there is no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+
+    args.log_dir.mkdir(parents=True, exist_ok=True)
+    if not (args.summary or args.plot):
+        with ThreadPoolExecutor(2) as two_at_a_time:
+            jobs = [(recipe, seed) for seed in args.seeds for recipe in recipes]
+            list(two_at_a_time.map(lambda job: train(*job, args.log_dir), jobs))
+    summary(args.log_dir, recipes)
+    if args.plot:
+        plot(args.log_dir, args.plot, recipes)
+
+
+if __name__ == "__main__":
+    main()
