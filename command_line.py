@@ -13,12 +13,22 @@ from typing import Any, NoReturn
 import torch
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default is None or action.default is False
+        return action.help if silent else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that shows defaults in its help and prints errors without the usage."""
 
-    def __init__(self, description: str):
+    def __init__(self, description: str, example: str):
         super().__init__(
-            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            description=description,
+            epilog=f"Example: {example}",
+            formatter_class=HelpFormatter,
         )
 
     def error(self, message: str) -> NoReturn:
@@ -58,6 +68,7 @@ share = checked(float, "a number from 0 to 1", lambda x: 0 <= x <= 1)
 steps = checked(int, "an integer from 0 to 1000000", lambda n: 0 <= n <= 10**6)
 weight = checked(float, "a number from 0 to 1000", lambda x: 0 <= x <= 1000)
 learning_rate = checked(float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
+grid_size = checked(int, "an integer from 1 to 100", lambda n: 1 <= n <= 100)
 seed = checked(int, "an integer from 0 to 4294967295", lambda n: 0 <= n < 2**32)
 workers = checked(int, "an integer from 0 to 256", lambda n: 0 <= n <= 256)
 name = checked(str, "letters, digits and ._- only", lambda text: re.fullmatch(r"[\w.-]+", text))

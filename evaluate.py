@@ -1,6 +1,7 @@
 """Scores the samples of a trained generator. What the scores are: metrics.py.
 
-    python evaluate.py GAN_logs/<date_time>          under a minute on 2 cores
+    python evaluate.py GAN_logs/<date_time>      under a minute on 2 cores
+    python evaluate.py                           the pretrained generator
 
 Scores depend on the number of samples: compare those of the same number.
 """
@@ -16,7 +17,7 @@ from torchvision.utils import save_image
 import command_line as check
 from metrics import Reference, nearest_images, score
 from mnist import mnist
-from train_torch import DATA_DIR, GAN
+from train_torch import DATA_DIR, GAN, PRETRAINED
 
 NEIGHBORS, PAIRS = 1000, 10  # images whose nearest training image is searched; pairs shown
 
@@ -45,8 +46,13 @@ def memorization(samples: Tensor, data_dir: str | Path) -> tuple[dict[str, float
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the scores of a run directory or a checkpoint file, one per line or as JSON."""
-    parser = check.Parser("Scores the samples of a trained generator.")
-    parser.add_argument("run", help="run directory or checkpoint file")
+    parser = check.Parser(
+        "Scores the samples of a trained generator.",
+        example="python evaluate.py GAN_logs/2026-01-31_12-00-00 --pairs closest.png",
+    )
+    parser.add_argument(
+        "run", nargs="?", help="run directory or checkpoint file, if not the pretrained generator"
+    )
     parser.add_argument("--num_samples", type=check.positive_int, default=10_000, help="samples")
     parser.add_argument("--seed", type=check.seed, default=0, help="seed of the latents")
     parser.add_argument("--data_dir", type=check.directory, help="as for train_torch.py")
@@ -55,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--pairs", metavar="PNG", help="save the samples closest to training images"
     )
     args = parser.parse_args(argv)
+    args.run = args.run or PRETRAINED
     data_dir = args.data_dir or DATA_DIR
     try:
         model = GAN.from_checkpoint(args.run)

@@ -41,13 +41,24 @@ from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, make_run_dir, re
 from metrics import Reference, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
-from utils import TensorBoardLogger, log_hyperparameters, log_scores, save_images, save_scores
+from utils import (
+    PROGRESS,
+    TensorBoardLogger,
+    film,
+    log_charts,
+    log_hyperparameters,
+    log_scores,
+    save_images,
+    save_scores,
+)
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
+PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 MODEL = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc", "ema", "r1"]
 HYPERPARAMETERS = ["lr", "lr_disc", "final_lr", "betas", "batch_size", "epochs", "seed"]
 HYPERPARAMETERS += ["precision", *MODEL]
 CHECKPOINT_SECONDS = 30  # what a kill may lose, beside the epoch it happens in
+FIRST = (1, 2, 3, 5)  # epochs with sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
 SCORED = 2000  # samples at each --save_every; 10,000 at the end
 STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
@@ -89,15 +100,30 @@ class GAN(nn.Module):
         )
 
     @classmethod
-    def from_checkpoint(cls, run: str | Path) -> "GAN":
+    def from_checkpoint(cls, run: str | Path = PRETRAINED, raw: bool = False) -> "GAN":
         """The trained model of a run directory or a checkpoint file, on the CPU.
 
+        Args:
+            run: by default the pretrained generator; of that, only `averaged` is trained.
+            raw: generate with the generator's last weights instead of the averaged ones.
+
         Raises:
-            ValueError: there is no checkpoint of this package.
+            ValueError: there is no checkpoint of this package and these networks.
         """
         saved = load_checkpoint(run)
         model = cls(**{name: saved["args"][name] for name in MODEL})
-        model.load_state_dict(saved["model"])
+        try:
+            if "generator" in saved:  # of pretrained/
+                model.averaged.module.load_state_dict(saved["generator"])
+            else:
+                model.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"{run} does not fit models.py: {reason}") from error
+        if raw and "generator" in saved:
+            raise ValueError(f"{run} has averaged weights only")
+        if raw:
+            model.averaged.module.load_state_dict(model.generator.state_dict())
         return model
 
     @property
@@ -130,10 +156,7 @@ class GAN(nn.Module):
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """Images `[B, C, H, W]` of the latents `[B, z_dim]`, in evaluation mode."""
-        training = self.averaged.training
-        images = self.averaged.eval()(z)
-        self.averaged.train(training)
-        return images
+        return self.averaged.eval()(z)
 
     def latents(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Latents `[B, z_dim]` from the standard normal distribution."""
@@ -368,6 +391,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         logger_disc = TensorBoardLogger(writer, name="discriminator", step=step)
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         if epochs_done == 0:
+            log_charts(writer)
             log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
             save_samples(model, 0, 0, writer, reference)
         print_start(run_dir)
@@ -383,8 +407,9 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
             )
             seconds = time.perf_counter() - started
             writer.add_scalar("seconds_per_epoch", seconds, logger_gen.step)
+            writer.add_scalar("images_per_second", len(loader.dataset) / seconds, logger_gen.step)
 
-            grids_due = epoch % args.save_every == 0 or epoch == args.epochs
+            grids_due = epoch in (*FIRST, args.epochs) or epoch % args.save_every == 0
             if grids_due:
                 save_samples(model, epoch, logger_gen.step, writer, reference)
             if epoch == args.epochs and reference:
@@ -396,7 +421,8 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             bar.update()
         bar.close()
-    print(f"Samples:     {run_dir / f'samples_epoch_{args.epochs:04d}.png'}")
+    replace_file(run_dir / PROGRESS, film(run_dir))
+    print(f"Film:        {run_dir / PROGRESS}")
     print(f"Checkpoint:  {run_dir / CHECKPOINT}")
 
 
@@ -419,7 +445,10 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     Returns:
         The arguments, and the contents of the checkpoint to resume from, if there is one.
     """
-    parser = check.Parser("Trains a GAN that learns to generate MNIST digits.")
+    parser = check.Parser(
+        "Trains a GAN that learns to generate MNIST digits.",
+        example="python train_torch.py --progress_bar --epochs 20 --lr 1e-3 --name slower",
+    )
     add = parser.add_argument
     add("--z_dim", type=check.width, default=32, help="length of a latent vector")
     widths = {"type": check.widths, "nargs": "*", "help": "widths of its hidden layers"}
@@ -462,6 +491,10 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
             saved = load_checkpoint(args.resume)
         except ValueError as error:
             parser.error(f"argument --resume: {error}")
+        if "model" not in saved:
+            parser.error(
+                f"argument --resume: {args.resume} is a generator alone; it cannot be resumed"
+            )
         defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
         args = parser.parse_resumed(argv, defaults, set(HYPERPARAMETERS) - {"epochs"})
         done, planned = saved["epoch"], saved["args"]["epochs"]

@@ -1,11 +1,13 @@
 """All unit tests. Each message names the mistake that it guards against."""
 
+import base64
 import copy
 import functools
 import gzip
 import hashlib
 import http.server
 import io
+import itertools
 import json
 import logging
 import math
@@ -36,13 +38,14 @@ from torchvision.transforms.functional import pil_to_tensor
 
 import command_line
 import metrics
+import sample
 import train_torch
 from checkpoint import CHECKPOINT, load_checkpoint, make_run_dir, replace_file
 from metrics import classify, frechet_distance, kernel_distance, neighbor_scores, round_to_gray
 from mnist import DATA_DIR, MD5, mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, HYPERPARAMETERS, parse_args, seed_everything, train_gan
-from utils import QUALITY, TensorBoardLogger, save_images
+from utils import CHARTS, QUALITY, TensorBoardLogger, git_commit, save_images, to_gray
 
 IMAGES, LABELS, *_ = MD5
 
@@ -704,6 +707,9 @@ class RunTest(TemporaryDirectoryTest):
         (raw / LABELS).write_bytes(idx(np.arange(256) % 10))
         self.small = ["--hidden_dims_gen", "32", "--hidden_dims_disc", "24", "--batch_size", "64"]
         self.small += ["--data_dir", str(self.data), "--final_lr", "1"]
+        first = mock.patch("train_torch.FIRST", ())
+        self.addCleanup(first.stop)
+        first.start()
 
     def add_test_images(self) -> None:
         """Without them, runs are not scored."""
@@ -738,7 +744,7 @@ class RunTest(TemporaryDirectoryTest):
         for part in ("epoch", "model", "optimizer_gen", "optimizer_disc"):
             torch.testing.assert_close(a[part], b[part], rtol=0, atol=0, msg=f"{part} {why}")
         a, b = scalars(resumed), scalars(straight)
-        for tag in b.keys() - {"seconds_per_epoch"}:
+        for tag in b.keys() - {"seconds_per_epoch", "images_per_second"}:
             self.assertEqual(a.get(tag), b[tag], f"{tag} differs {why}")
         for path in straight.glob("*.png"):
             same = (resumed / path.name).read_bytes() == path.read_bytes()
@@ -747,11 +753,14 @@ class RunTest(TemporaryDirectoryTest):
 
 class TrainingTest(RunTest):
     def test_what_a_run_leaves_and_prints(self):
-        run = self.run_main("--epochs", "5", "--save_every", "2", "--name", "first")
+        with mock.patch("train_torch.FIRST", (3,)):
+            run = self.run_main("--epochs", "5", "--save_every", "2", "--name", "first")
         self.assertRegex(run.name, r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_first$", "--name is ignored")
         for tag in ("samples", "interpolation"):
             epochs = [event.step for event in events(run).Images(tag)]
-            self.assertEqual(epochs, [0, 2, 4, 5], "grids not at the start, --save_every, the end")
+            self.assertEqual(
+                epochs, [0, 2, 3, 4, 5], "grids not at the start, --save_every, the end"
+            )
             files = {path.name for path in run.glob(f"{tag}*.png")}
             self.assertEqual(files, {f"{tag}_epoch_000{epoch}.png" for epoch in epochs})
         samples = pil_to_tensor(Image.open(run / "samples_epoch_0005.png"))
@@ -767,22 +776,30 @@ class TrainingTest(RunTest):
         curves = scalars(run)
         means = ["loss", "accuracy_real", "accuracy_fake", "probability_real", "probability_fake"]
         expected = {"seconds_per_epoch", "generator/loss", *(f"discriminator/{m}" for m in means)}
+        expected.add("images_per_second")
         self.assertLessEqual(expected, curves.keys(), "curves are missing")
         for tag, points in curves.items():
             steps = [step for step, _ in points]
             self.assertEqual(steps, [4, 8, 12, 16, 20], f"{tag}: not a mean per epoch of 4 steps")
 
         lines = self.output.getvalue().splitlines()
-        self.assertEqual(len(lines), 9, "four lines at the start, one per grid, two at the end")
+        self.assertEqual(len(lines), 10, "four lines at the start, one per grid, two at the end")
         self.assertIn("Scores:      none", lines.pop(1))
         self.assertIn(str(run), lines[1])
         command = "tensorboard --logdir .*logs.* --samples_per_plugin images="
         self.assertRegex(lines[2], command, "TensorBoard's slider would skip sample grids")
         gen, disc = (curves[f"{name}/loss"][-1][1] for name in ("generator", "discriminator"))
         line = rf"^epoch +5/5: G {gen:.3f} D {disc:.3f}, .* s/epoch"
-        self.assertRegex(lines[5], line, "another loss, or that of the other network")
-        self.assertLess(max(map(len, lines[3:6])), 80, "wider than a terminal")
-        self.assertIn("model_checkpoint.pt", lines[7])
+        self.assertRegex(lines[6], line, "another loss, or that of the other network")
+        self.assertLess(max(map(len, lines[3:7])), 80, "wider than a terminal")
+        self.assertIn("model_checkpoint.pt", lines[8])
+        with Image.open(run / "progress.gif") as film:
+            self.assertEqual(film.n_frames, 5, "the film is not of all sample grids")
+            self.assertEqual(film.info.get("loop"), 0, "the film does not loop")
+            film.seek(4)
+            last = film.convert("L").resize((242, 242), Image.Resampling.NEAREST)
+        distance = (pil_to_tensor(last).int() - samples[:1].int()).abs().max()
+        self.assertLess(distance, 10, "the film does not end with the last samples")
 
     def test_flags_reach_what_they_are_for(self):
         flags = "--z_dim 5 --hidden_dims_gen 6 7 --hidden_dims_disc 8 --lr 0.003 --precision bf16"
@@ -831,6 +848,14 @@ class TrainingTest(RunTest):
         tags = {f"final/{name}" for name in final} | {f"quality/{name}" for name in QUALITY}
         self.assertLessEqual(tags, scalars(run).keys(), "scores are missing among the curves")
         self.assertIn("frechet_distance", self.output.getvalue(), "the scores are not printed")
+        self.assertIn("custom_scalars__config__", metadata, "Custom Scalars has no layout")
+        self.assertIn("what the charts say/text_summary", metadata, "charts are not explained")
+        shown = {tag for charts in CHARTS.values() for tags in charts.values() for tag in tags}
+        self.assertLessEqual(shown, scalars(run).keys(), "charts of curves that there are not")
+        (event,) = events(run).Tensors("this run/text_summary")
+        table = event.tensor_proto.string_val[0].decode()
+        for text in ("`lr` | 0.003", torch.__version__, git_commit()):
+            self.assertIn(text, table, "not in the table of this run")
 
     def test_the_seed_alone_decides_the_weights(self):
         flags = ("--epochs", "2", "--seed")
@@ -850,7 +875,7 @@ class TrainingTest(RunTest):
         with window, mock.patch.dict("os.environ", {"COLUMNS": "80"}):
             self.run_main("--progress_bar", "--epochs", "2")
         output = self.output.getvalue()
-        bars = output[output.index("epochs:") : output.index("Samples:")]
+        bars = output[output.index("epochs:") : output.index("Film:")]
         self.assertRegex(bars, r"G \d+\.\d{3} D \d+\.\d{3}, [\d,]+ img/s")
         longest = max(map(len, bars.replace("\r", "\n").splitlines()))
         self.assertLessEqual(longest, 82, "bars break the line")  # tqdm appends an escape sequence
@@ -887,6 +912,8 @@ class TrainingTest(RunTest):
         self.assertTrue(all(flushed[1:]), "a kill -9 would leave a hole in the curves")
         curve = [value for _, value in scalars(run)["seconds_per_epoch"]]
         self.assertEqual(curve, seconds, "seconds are counted from the start of training")
+        speed = [value for _, value in scalars(run)["images_per_second"]]
+        np.testing.assert_allclose(speed, [256 / s for s in seconds], err_msg="of another time")
         line = r"epoch +6/8: .*, 3.0 s/epoch, 0:00:06 left"
         self.assertRegex(self.output.getvalue(), line, "another time of an epoch, or time left")
         for tag in ("samples", "interpolation"):
@@ -1109,6 +1136,130 @@ class ResumeTest(RunTest):
         self.assertEqual(saved["epoch"], 1, "the last good checkpoint is lost")
         for name, weight in saved["model"].items():
             self.assertTrue(weight.isfinite().all(), f"{name} was saved broken")
+
+
+class SampleTest(RunTest):
+    def sample(self, *flags: str) -> Path:
+        """The file that sample.py writes."""
+        path = self.directory / "out"
+        with redirect_stdout(io.StringIO()) as output:
+            sample.main([*flags, "--out", str(path)])
+        self.assertEqual(output.getvalue(), f"{path}\n", "does not say what it has written")
+        return path
+
+    def test_grids(self):
+        run = self.run_main("--epochs", "1")
+        for name, flags in {
+            "samples": ["--grid", "8", "8"],
+            "interpolation": ["--interpolate", "--grid", "16", "7"],
+        }.items():
+            grid = pil_to_tensor(Image.open(self.sample(str(run), "--scale", "1", *flags)))
+            trained = pil_to_tensor(Image.open(run / f"{name}_epoch_0001.png"))
+            self.assertTrue(torch.equal(grid, trained), f"{name} are not those of the run")
+            large = pil_to_tensor(Image.open(self.sample(str(run), "--scale", "3", *flags)))
+            self.assertTrue(torch.equal(large[:, 1::3, 1::3], grid), "--scale blurs or is ignored")
+        few = self.sample(str(run), "--grid", "2", "3", "--scale", "1").read_bytes()
+        size = pil_to_tensor(Image.open(io.BytesIO(few))).shape[1:]
+        self.assertEqual(size, (2 * 30 + 2, 3 * 30 + 2), "--grid is not ROWS COLUMNS")
+        for other in (["--raw"], ["--seed", "1"]):
+            other_images = self.sample(str(run), "--grid", "2", "3", "--scale", "1", *other)
+            self.assertNotEqual(other_images.read_bytes(), few, f"{other[0]} has no effect")
+        raw, model = self.sample(str(run), "--raw", "--scale", "1"), GAN.from_checkpoint(run)
+        latents = model.latents(64, torch.Generator().manual_seed(0))
+        images = to_gray(model.generator.eval()(latents)).detach()
+        corner = pil_to_tensor(Image.open(raw))[0, 2:30, 32:60]
+        self.assertTrue(torch.equal(corner, images[1, 0]), "--raw: not the raw weights' images")
+
+    def test_animation_is_a_closed_walk(self):
+        film = Image.open(self.sample("--animate", "--grid", "2", "2", "--scale", "1"))
+        self.addCleanup(film.close)
+        self.assertEqual(film.info.get("loop"), 0, "the animation does not loop")
+        frames = []
+        for i in range(film.n_frames):
+            film.seek(i)
+            frames.append(pil_to_tensor(film.convert("L")).float())
+        steps = [(a - b).abs().mean().item() for a, b in itertools.pairwise(frames)]
+        jump = (frames[-1] - frames[0]).abs().mean().item()
+        self.assertLess(jump, 2 * max(steps), "the animation jumps when it starts again")
+        self.assertGreater(min(steps), 0, "the animation stands still")
+
+    def test_spherical_interpolation(self):
+        start, end = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+        for weight, expected in [
+            (0, start),
+            (1, end),
+            (1 / 3, 3 * torch.tensor([[0.75**0.5, 0.5]])),
+        ]:
+            torch.testing.assert_close(sample.slerp(start, end, weight), expected)
+        same = sample.slerp(start, start, 0.5)
+        torch.testing.assert_close(same, start, msg="equal latents: division by 0")
+
+    def test_arrays(self):
+        with mock.patch("sample.BATCH", 4):
+            path = self.sample("--arrays", "10", "--seed", "3")
+        arrays, model = np.load(path), GAN.from_checkpoint()
+        self.addCleanup(arrays.close)
+        kinds = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+        expected = {"images": ("uint8", (10, 28, 28)), "latents": ("float32", (10, 32))}
+        self.assertEqual(kinds, {**expected, "labels": ("uint8", (10,))})
+        self.assertEqual(len(np.unique(arrays["latents"])), 320, "batches of the same latents")
+        images = to_gray(model.generate(torch.from_numpy(arrays["latents"])))[:, 0]
+        difference = (images.int() - torch.from_numpy(arrays["images"]).int()).abs().max()
+        self.assertLessEqual(difference, 1, "images are not those of the latents")
+        images = torch.from_numpy(arrays["images"])[:, None]
+        labels = classify(images, metrics.load_classifier())[1].argmax(1)
+        self.assertEqual(arrays["labels"].tolist(), labels.tolist(), "labels are not the images'")
+        self.assertEqual(list(path.parent.glob("*.unfinished")), [], "temporary files are left")
+
+    def test_explorer_holds_the_generator(self):
+        page = self.sample("--explorer").read_text(encoding="utf-8")
+        self.assertLess(len(page), 2e6, "more than 2 MB")
+        self.assertNotRegex(page.replace("data:image", ""), "https?:|src=[^d]", "needs a network")
+        (text,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page)
+        data = json.loads(text)
+        weights = np.frombuffer(base64.b64decode(data["weights"]), np.float16).astype(np.float32)
+        x = latents = torch.tensor(data["latents"])
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(data["sizes"])):
+            matrix, bias, weights = np.split(weights, [inputs * outputs, (inputs + 1) * outputs])
+            x = F.leaky_relu(x, 0.2) if i else x
+            x = x @ torch.from_numpy(matrix).view(outputs, inputs).T + torch.from_numpy(bias)
+        self.assertEqual(len(weights), 0, "weights are left over")
+        expected = GAN.from_checkpoint().generate(latents).flatten(1)
+        difference = (to_gray(x.tanh()).int() - to_gray(expected).int()).abs().max()
+        self.assertLessEqual(difference, 1, "other digits than torch's")
+        run = self.run_main("--epochs", "1")
+        with_film = self.sample(str(run), "--explorer").read_text(encoding="utf-8")
+        self.assertIn("data:image/gif;base64,", with_film, "the run's film is not in the page")
+        model = GAN.from_checkpoint(run)
+        model.averaged.module.layers.append(nn.BatchNorm1d(784))
+        with self.assertRaisesRegex(ValueError, "cannot compute BatchNorm1d"):
+            sample.explorer(model, run)
+
+    def test_the_pretrained_generator_scores_what_its_file_says(self):
+        about = json.loads(train_torch.PRETRAINED.with_suffix(".json").read_text())
+        checksum = hashlib.sha256(train_torch.PRETRAINED.read_bytes()).hexdigest()
+        self.assertEqual(checksum, about["sha256"], "generator.json is of another generator")
+        test = mnist(train=False).dataset
+        reference = metrics.Reference.of(test.images, test.labels)
+        scores = train_torch.score_samples(GAN.from_checkpoint(), reference, 10_000)
+        for name, value in scores.items():
+            self.assertAlmostEqual(value, about["scores"][name], delta=0.01, msg=name)
+
+    def test_invalid_runs_are_rejected_in_one_line(self):
+        (self.directory / "empty").mkdir()
+        for flags, reason in [
+            ([str(self.directory / "empty")], "model_checkpoint.pt"),
+            (["--raw"], "averaged weights only"),
+            (["--grid", "0", "3"], "from 1 to 100"),
+            (["--animate", "--explorer"], "not allowed"),
+        ]:
+            with redirect_stderr(io.StringIO()) as errors, self.assertRaises(SystemExit) as stop:
+                sample.main(flags)
+            self.assertEqual(stop.exception.code, 2, f"exit status for {flags}")
+            self.assertRegex(errors.getvalue(), rf"^[^\n]*{reason}[^\n]*\n$")
+        with redirect_stderr(io.StringIO()) as errors, self.assertRaises(SystemExit):
+            parse_args(["--resume", str(train_torch.PRETRAINED)])
+        self.assertRegex(errors.getvalue(), "^[^\n]*cannot be resumed[^\n]*\n$")
 
 
 class CommandLineTest(RunTest):

@@ -1,18 +1,58 @@
-"""Everything that goes to TensorBoard: means of scalars, image grids, hyperparameters."""
+"""Images, and everything that goes to TensorBoard: means of scalars, grids, hyperparameters."""
 
+import io
 import json
 import math
-from collections.abc import Mapping
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid, save_image
 
 QUALITY = ["frechet_distance", "kid", "coverage", "recall", "smallest_share"]  # scores with curves
+CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of each
+    "Is the discriminator winning?": {
+        "D(x) of real and D(G(z)) of generated images": [
+            "discriminator/probability_real",
+            "discriminator/probability_fake",
+        ],
+        "Losses": ["generator/loss", "discriminator/loss"],
+        "Accuracy": ["discriminator/accuracy_real", "discriminator/accuracy_fake"],
+    },
+    "Are the digits getting better?": {
+        "Fréchet distance": ["quality/frechet_distance"],
+        "Coverage and recall": ["quality/coverage", "quality/recall"],
+        "Share of the rarest digit": ["quality/smallest_share"],
+    },
+    "How fast is it?": {
+        "Seconds per epoch": ["seconds_per_epoch"],
+        "Images per second": ["images_per_second"],
+    },
+}
+ABOUT = """
+- **D(x) and D(G(z))**, under *Custom Scalars*: probabilities that the discriminator gives real and
+  generated images for being real. Healthy: apart at first, then both close to 0.5. At 1 and 0 the
+  discriminator has won, and the generator learns nothing any more.
+- **Losses**: 0.693 is guessing. They tell who is ahead, not how good the digits are.
+- **Accuracy**: shares of real and of generated images that are classified correctly.
+- **Fréchet distance**: how far the generated images are from the test images; lower is better, and
+  comparable only for the same number of images.
+- **Coverage and recall**: shares of the test images that have generated ones near.
+- **Share of the rarest digit**: 0.1 would be equal shares; towards 0, a digit has gone missing.
+  *Histograms* shows all ten.
+- **Seconds per epoch, images per second**: without sample grids, scores and checkpoints.
+- **Samples, interpolation**, under *Images*: always of the same latents; move the slider.
+- **HPARAMS** compares the arguments and final scores of all runs.
+"""
+PROGRESS = "progress.gif"  # in a run directory: its sample grids as a film
 DIVERGED = 1e4  # a mean beyond this is no longer a loss that training comes back from
 
 
@@ -75,24 +115,60 @@ class TensorBoardLogger:
             self.summary_writer.add_scalar(self.prefix + key, mean, self.step)
 
 
+def to_gray(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8 on the CPU; -1 becomes black and 1 white, exactly."""
+    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).cpu()
+
+
 def save_images(
     images: Tensor, columns: int, tag: str, epoch: int, summary_writer: SummaryWriter
 ) -> Path:
     """Writes a grid of images to TensorBoard and to `<tag>_epoch_NNNN.png` in the run directory.
 
     Args:
-        images: `[N, C, H, W]`, C is 1 or 3; -1 becomes black and 1 white, exactly.
+        images: `[N, C, H, W]` in [-1, 1], C is 1 or 3.
         columns: images per row of the grid, which is filled row by row.
 
     Returns:
         The path of the PNG file.
     """
-    gray = images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).cpu()
-    grid = make_grid(gray, nrow=columns)
+    grid = make_grid(to_gray(images), nrow=columns)
     summary_writer.add_image(tag, grid, epoch)
     path = Path(summary_writer.log_dir) / f"{tag}_epoch_{epoch:04d}.png"
     save_image(grid / 255, path)
     return path
+
+
+def image_grid(images: Tensor, columns: int, scale: int) -> Image.Image:
+    """A grid of images `[N, C, H, W]` in [-1, 1]; each pixel becomes `scale` x `scale` ones."""
+    grid = make_grid(to_gray(images), nrow=columns)
+    return to_pil_image(grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2))
+
+
+def png(image: Image.Image) -> bytes:
+    """The contents of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def gif(frames: Sequence[Image.Image], seconds: Sequence[float]) -> bytes:
+    """The contents of a looping GIF file, each of whose frames is shown for its seconds.
+
+    It has 16 gray levels, which take half the space of 256 and look the same.
+    """
+    frames = [frame.convert("L").point(lambda gray: round(gray / 17) * 17) for frame in frames]
+    buffer, milliseconds = io.BytesIO(), [round(1000 * duration) for duration in seconds]
+    first, *others = frames
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    return buffer.getvalue()
+
+
+def film(run_dir: Path) -> bytes:
+    """A GIF of all sample grids of a run: the same digits, growing from noise."""
+    frames = [Image.open(path) for path in sorted(run_dir.glob("samples_epoch_*.png"))]
+    frames = [frame.resize((2 * frame.width, 2 * frame.height), 0) for frame in frames]
+    return gif(frames, [0.4] * (len(frames) - 1) + [2])
 
 
 def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
@@ -117,10 +193,21 @@ def save_scores(scores: Mapping[str, float], step: int, summary_writer: SummaryW
         print(f"{name:<24}{value:>10.4f}")
 
 
+def log_charts(summary_writer: SummaryWriter) -> None:
+    """Writes the layout of TensorBoard's Custom Scalars, and a text that explains all charts."""
+    layout = {
+        group: {title: ["Multiline", tags] for title, tags in charts.items()}
+        for group, charts in CHARTS.items()
+    }
+    summary_writer.add_custom_scalars(layout)
+    summary_writer.add_text("what the charts say", ABOUT)
+
+
 def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:
-    """Writes the arguments to TensorBoard, as a text table and to HPARAMS."""
-    rows = "\n".join(f"| `{name}` | {value} |" for name, value in arguments.items())
-    summary_writer.add_text("hyperparameters", f"| argument | value |\n| --- | --- |\n{rows}")
+    """Writes the arguments to TensorBoard: to HPARAMS, and with the versions as a text table."""
+    about = {"git commit": git_commit(), "torch": torch.__version__, "machine": platform.platform()}
+    rows = "\n".join(f"| `{name}` | {value} |" for name, value in {**arguments, **about}.items())
+    summary_writer.add_text("this run", f"| | |\n| --- | --- |\n{rows}")
     values = {
         name: value if isinstance(value, int | float | bool) else str(value)
         for name, value in arguments.items()
@@ -131,3 +218,12 @@ def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, A
     _experiment, *session = hparams(values, {})
     for summary in session:
         summary_writer.file_writer.add_summary(summary)
+
+
+def git_commit() -> str:
+    """The commit of this package's repository; "unknown" without git."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

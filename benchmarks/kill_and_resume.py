@@ -163,7 +163,8 @@ def contents(run: Path) -> dict:
     saved = torch.load(run / CHECKPOINT, weights_only=True)
     del saved["args"]  # its log_dir differs
     curves = scalars(run)
-    curves["seconds_per_epoch"] = [step for step, _ in curves["seconds_per_epoch"]]
+    for name in "seconds_per_epoch", "images_per_second":
+        curves[name] = [step for step, _ in curves[name]]
     return leaves(saved) | curves | {grid.name: grid.read_bytes() for grid in run.glob("*.png")}
 
 
