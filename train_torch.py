@@ -449,38 +449,41 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         "Trains a GAN that learns to generate MNIST digits.",
         example="python train_torch.py --progress_bar --epochs 20 --lr 1e-3 --name slower",
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("model").add_argument
     add("--z_dim", type=check.width, default=32, help="length of a latent vector")
-    widths = {"type": check.widths, "nargs": "*", "help": "widths of its hidden layers"}
-    add("--hidden_dims_gen", default=[128, 256, 512], **widths)
-    add("--hidden_dims_disc", default=[512, 256], **widths)
+    widths = {"type": check.widths, "nargs": "*", "metavar": "WIDTH"}
+    generator, discriminator = [128, 256, 512], [512, 256]
+    add("--hidden_dims_gen", default=generator, help="generator's hidden layers", **widths)
+    add("--hidden_dims_disc", default=discriminator, help="discriminator's", **widths)
     add("--dp_rate_gen", type=check.fraction, default=0.0, help="generator's dropout rate")
     add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's")
+    add("--ema", type=check.steps, default=1000, help="steps that the averaged weights span")
+
+    add = parser.add_argument_group("optimization").add_argument
+    add("--epochs", type=check.positive_int, default=50, help="passes over the training set")
+    add("--batch_size", type=check.positive_int, default=128, help="images per step")
     add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
-    add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
-    add(
-        "--final_lr",
-        type=check.share,
-        default=0.125,
-        help="last tenth of the epochs: share of --lr",
-    )
+    add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's")
+    add("--final_lr", type=check.share, default=0.125, help="factor of both in the last tenth")
     add("--betas", type=check.fraction, nargs=2, default=[0.0, 0.99], help="Adam's decay rates")
     add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty")
-    add("--ema", type=check.steps, default=1000, help="steps that the averaged weights span")
-    add("--batch_size", type=check.positive_int, default=128, help="images per step")
-    add("--epochs", type=check.positive_int, default=50, help="passes over the training set")
+
+    run = parser.add_argument_group("run")
+    add = run.add_argument
     add("--seed", type=check.seed, default=42, help="seed of every random number")
     add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, ...")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster")
     add("--data_dir", type=check.directory, help="directory with MNIST/raw/*.gz, if not data/")
     add("--num_workers", type=check.workers, default=0, help="data-loading processes")
+    resume = run.add_mutually_exclusive_group().add_argument
+    resume("--resume", metavar="RUN", help="resume the run of this run directory or checkpoint")
+    resume("--job_id", type=check.name, help="resume the run of this job in --log_dir, if any")
+
+    add = parser.add_argument_group("logging").add_argument
     add("--log_dir", type=check.directory, default="GAN_logs/", help="directory of all runs")
     add("--name", type=check.name, help="becomes part of the run directory's name")
     add("--save_every", type=check.positive_int, default=10, help="epochs between sample grids")
     add("--progress_bar", action="store_true", help="show bars, not a line every --save_every")
-    resume = parser.add_mutually_exclusive_group().add_argument
-    resume("--resume", metavar="RUN", help="resume the run of this run directory or checkpoint")
-    resume("--job_id", type=check.name, help="resume the run of this job in --log_dir, if any")
 
     args, saved = parser.parse_args(argv), None
     if args.job_id:

@@ -1,0 +1,61 @@
+"""Compares the digits that the explorer page computes with torch's, in headless Chromium.
+
+    python benchmarks/explorer_test.py [RUN]        needs Chromium (apt-get install chromium)
+
+For 100 latents no pixel may differ by more than one gray level. Exit status 1 if one does.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+SAMPLE = [sys.executable, str(Path(__file__).resolve().parent.parent / "sample.py")]
+COMPARE = """
+<script>
+const {latents, images} = %s;
+let largest = 0, differing = 0;
+latents.forEach((latent, i) => generate(latent).forEach((gray, pixel) => {
+  const difference = Math.abs(gray - images[i][pixel]);
+  largest = Math.max(largest, difference);
+  differing += difference > 0;
+}));
+document.title = `largest ${largest} differing ${differing}`;
+</script>
+"""
+
+
+def main(run: list[str]) -> int:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        sys.exit("explorer_test.py: there is no Chromium here")
+    with tempfile.TemporaryDirectory() as folder:
+        page, arrays = Path(folder, "explorer.html"), Path(folder, "samples.npz")
+        subprocess.run([*SAMPLE, *run, "--explorer", "--out", page], check=True)
+        subprocess.run(
+            [*SAMPLE, *run, "--arrays", "100", "--seed", "1", "--out", arrays], check=True
+        )
+        with np.load(arrays) as loaded:
+            latents, images = loaded["latents"].tolist(), loaded["images"].reshape(100, -1).tolist()
+        compare = COMPARE % json.dumps({"latents": latents, "images": images})
+        page.write_text(page.read_text() + compare)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        options += ["--disable-background-networking", f"--user-data-dir={folder}/profile"]
+        command = [chromium, *options, "--dump-dom", page]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = re.search(r"<title>largest (\d+) differing (\d+)</title>", done.stdout)
+    if not found:
+        print("the page's script failed")
+        return 1
+    largest, differing = map(int, found.groups())
+    print(f"100 digits: {differing} of 78400 pixels differ from torch's, by at most {largest}")
+    return int(largest > 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
