@@ -1203,6 +1203,10 @@ class SampleTest(RunTest):
         expected = {"images": ("uint8", (10, 28, 28)), "latents": ("float32", (10, 32))}
         self.assertEqual(kinds, {**expected, "labels": ("uint8", (10,))})
         self.assertEqual(len(np.unique(arrays["latents"])), 320, "batches of the same latents")
+        first = model.latents(4, torch.Generator().manual_seed(3)).numpy()
+        self.assertTrue(np.array_equal(arrays["latents"][:4], first), "--seed has no effect")
+        sizes = [member.file_size - 128 for member in arrays.zip.infolist()]  # without the headers
+        self.assertEqual(sizes, [10 * 784, 10 * 32 * 4, 10], "more than N in the file")
         images = to_gray(model.generate(torch.from_numpy(arrays["latents"])))[:, 0]
         difference = (images.int() - torch.from_numpy(arrays["images"]).int()).abs().max()
         self.assertLessEqual(difference, 1, "images are not those of the latents")
