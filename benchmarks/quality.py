@@ -73,11 +73,6 @@ def finished(recipe: str, log_dir: Path) -> list[Path]:
     return sorted(path.parent for path in log_dir.glob(f"*_job{recipe}-seed*/scores.json"))
 
 
-def seconds_per_epoch(run: Path) -> float:
-    """The median over the epochs of a run."""
-    return median(seconds for _, seconds in scalars(run)["seconds_per_epoch"])
-
-
 def spread(values: Sequence[float], digits: int) -> str:
     """Mean and, of several values, standard deviation."""
     text = f"{mean(values):.{digits}f}"
@@ -87,25 +82,24 @@ def spread(values: Sequence[float], digits: int) -> str:
 def summary(log_dir: Path, recipes: Sequence[str]) -> None:
     """Prints a Markdown table, a row for each recipe that has a finished run."""
     names = [name.replace("_", " ") for name in SCORES]
-    print("| recipe | seeds | epochs | seconds |", " | ".join(names), "|")
-    print("|", " --- |" * (4 + len(names)))
+    print("| recipe | seeds | epochs |", " | ".join(names), "|")
+    print("|" + " --- |" * (3 + len(names)))
     for recipe in recipes:
         if runs := finished(recipe, log_dir):
             scores = [json.loads((run / "scores.json").read_text()) for run in runs]
             epochs = json.loads((runs[0] / "args.json").read_text())["epochs"]
-            seconds = mean(epochs * seconds_per_epoch(run) for run in runs)
-            row = [f"`{recipe}`", str(len(runs)), str(epochs), f"{seconds:.0f}"]
+            row = [f"`{recipe}`", str(len(runs)), str(epochs)]
             for name in SCORES:
                 digits = 2 if name in ("precision", "recall", "density", "coverage") else 3
                 row.append(spread([of[name] for of in scores], digits))
             if recipe == "course":
                 off = [of["frechet_distance_no_dropout"] for of in scores]
-                row[4] += f" (dropout off when sampling: {spread(off, 3)})"
+                row[3] += f" (dropout off when sampling: {spread(off, 3)})"
             print("|", " | ".join(row), "|")
     training, test = mnist().dataset, mnist(train=False).dataset
     floor = score(training.images[:10_000], Reference.of(test.images, test.labels))
     digits = [f"{floor[name]:.3f}" for name in SCORES]
-    print("| training images | | | |", " | ".join(digits), "|")
+    print("| 10,000 training images | | |", " | ".join(digits), "|")
 
 
 def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
