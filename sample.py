@@ -6,6 +6,7 @@ python sample.py --explorer                          explorer.html: a page to ex
 """
 
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from metrics import classify, load_classifier
 from train_torch import GAN, PRETRAINED
 from utils import PROGRESS, gif, image_grid, png, to_gray
 
-PAGE = Path(__file__).resolve().parent / "explorer.html"
+PAGE = Path(__file__).resolve().parent / "explorer_template.html"
 FRAMES, FRAME_SECONDS = 16, 0.05  # of an animation, from one latent to the next
 BATCH = 1000
 MAX_PAGE = 2_000_000  # bytes
@@ -103,16 +104,21 @@ def explorer(model: GAN, run: str | Path) -> bytes:
     """A self-contained HTML page that computes digits in the browser.
 
     It holds the generator's weights in float16, and the film of the run's progress if there is one
-    and the page stays below 2 MB. The template is `explorer.html`.
+    and the page stays below 2 MB. The template is `explorer_template.html`.
 
     Raises:
-        ValueError: the generator is not one of this package's models.py, or is too large.
+        ValueError: the page cannot compute this generator, or would be too large.
     """
-    layers = list(model.averaged.module.layers)
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    others = {type(layer) for layer in layers} - {nn.Linear, nn.Dropout, nn.LeakyReLU}
-    if others:
-        raise ValueError(f"the page cannot compute {', '.join(t.__name__ for t in others)}")
+    linear = [m for m in model.averaged.module.modules() if isinstance(m, nn.Linear)]
+    latents = model.latents(64, torch.Generator().manual_seed(0))
+    with torch.no_grad(), contextlib.suppress(RuntimeError, IndexError):  # as the page does
+        x = latents
+        for layer in linear[:-1]:
+            x = F.leaky_relu(layer(x), 0.2)
+        x = linear[-1](x).tanh()
+    biases = all(layer.bias is not None for layer in linear)
+    if not biases or not torch.equal(to_gray(x), to_gray(model.generate(latents)).flatten(1)):
+        raise ValueError("the page can compute linear layers, LeakyReLU(0.2) and tanh only")
     weights = torch.cat([p.detach().flatten() for layer in linear for p in layer.parameters()])
     # The page's pad moves along the latent directions that change the first layer most.
     directions = torch.linalg.svd(linear[0].weight.detach()).Vh[:2]
@@ -121,10 +127,10 @@ def explorer(model: GAN, run: str | Path) -> bytes:
         "sizes": [model.z_dim, *(layer.out_features for layer in linear)],
         "weights": base64.b64encode(weights.half().numpy().tobytes()).decode(),
         "directions": directions.tolist(),
-        "latents": model.latents(64, torch.Generator().manual_seed(0)).tolist(),
+        "latents": latents.tolist(),
         "film": "",
     }
-    page, film = PAGE.read_text(), Path(run, PROGRESS)
+    page, film = PAGE.read_text(encoding="utf-8"), Path(run, PROGRESS)
     if film.is_file():
         encoded = base64.b64encode(film.read_bytes()).decode()
         if len(page) + len(json.dumps(data)) + len(encoded) < MAX_PAGE:

@@ -1221,6 +1221,11 @@ class SampleTest(RunTest):
         self.assertNotRegex(page.replace("data:image", ""), "https?:|src=[^d]", "needs a network")
         (text,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page)
         data = json.loads(text)
+        docs = (sample.PAGE.parent / "docs" / "explorer.html").read_text(encoding="utf-8")
+        template = page.split(text)
+        same = docs.startswith(template[0]) and docs.endswith(template[1])
+        self.assertTrue(same, "docs/explorer.html is of another template")
+        self.assertIn(data["weights"], docs, "docs/explorer.html is of another generator")
         weights = np.frombuffer(base64.b64decode(data["weights"]), np.float16).astype(np.float32)
         x = latents = torch.tensor(data["latents"])
         for i, (inputs, outputs) in enumerate(itertools.pairwise(data["sizes"])):
@@ -1234,10 +1239,15 @@ class SampleTest(RunTest):
         run = self.run_main("--epochs", "1")
         with_film = self.sample(str(run), "--explorer").read_text(encoding="utf-8")
         self.assertIn("data:image/gif;base64,", with_film, "the run's film is not in the page")
-        model = GAN.from_checkpoint(run)
-        model.averaged.module.layers.append(nn.BatchNorm1d(784))
-        with self.assertRaisesRegex(ValueError, "cannot compute BatchNorm1d"):
-            sample.explorer(model, run)
+        for i, other in [
+            (2, nn.ReLU()),
+            (2, nn.LeakyReLU(0.1)),
+            (3, nn.Linear(32, 784, bias=False)),
+        ]:
+            model = GAN.from_checkpoint(run)
+            model.averaged.module.layers[i] = other
+            with self.assertRaisesRegex(ValueError, "the page can compute linear layers"):
+                sample.explorer(model, run)
 
     def test_the_pretrained_generator_scores_what_its_file_says(self):
         about = json.loads(train_torch.PRETRAINED.with_suffix(".json").read_text())
