@@ -333,6 +333,14 @@ def save_samples(
         log_scores(writer, score_samples(model, reference, SCORED), step)
 
 
+def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Reference | None) -> None:
+    """Saves what a run ends with: the film of its sample grids, and the scores."""
+    run_dir = Path(writer.log_dir)
+    replace_file(run_dir / PROGRESS, film(run_dir))
+    if reference:
+        save_scores(score_samples(model, reference, 10_000), step, writer)
+
+
 def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
     """Factor of the learning rates: `final_lr` in the last tenth of the epochs, before that 1.
 
@@ -412,8 +420,8 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
             grids_due = epoch in (*FIRST, args.epochs) or epoch % args.save_every == 0
             if grids_due:
                 save_samples(model, epoch, logger_gen.step, writer, reference)
-            if epoch == args.epochs and reference:
-                save_scores(score_samples(model, reference, 10_000), logger_gen.step, writer)
+            if epoch == args.epochs:
+                save_results(model, logger_gen.step, writer, reference)
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(epoch=epoch, args=vars(args))
@@ -421,7 +429,6 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             bar.update()
         bar.close()
-    replace_file(run_dir / PROGRESS, film(run_dir))
     print(f"Film:        {run_dir / PROGRESS}")
     print(f"Checkpoint:  {run_dir / CHECKPOINT}")
 
