@@ -45,9 +45,9 @@ from utils import (
     PROGRESS,
     TensorBoardLogger,
     film,
-    log_charts,
-    log_hyperparameters,
+    log_run,
     log_scores,
+    log_speed,
     save_images,
     save_scores,
 )
@@ -399,8 +399,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         logger_disc = TensorBoardLogger(writer, name="discriminator", step=step)
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         if epochs_done == 0:
-            log_charts(writer)
-            log_hyperparameters(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
+            log_run(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
             save_samples(model, 0, 0, writer, reference)
         print_start(run_dir)
 
@@ -414,8 +413,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars, bf16
             )
             seconds = time.perf_counter() - started
-            writer.add_scalar("seconds_per_epoch", seconds, logger_gen.step)
-            writer.add_scalar("images_per_second", len(loader.dataset) / seconds, logger_gen.step)
+            log_speed(writer, seconds, len(loader.dataset), logger_gen.step)
 
             grids_due = epoch in (*FIRST, args.epochs) or epoch % args.save_every == 0
             if grids_due:
@@ -429,8 +427,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             bar.update()
         bar.close()
-    print(f"Film:        {run_dir / PROGRESS}")
-    print(f"Checkpoint:  {run_dir / CHECKPOINT}")
+    print(f"Film:        {run_dir / PROGRESS}\nCheckpoint:  {run_dir / CHECKPOINT}")
 
 
 def print_start(run_dir: Path) -> None:

@@ -193,18 +193,24 @@ def save_scores(scores: Mapping[str, float], step: int, summary_writer: SummaryW
         print(f"{name:<24}{value:>10.4f}")
 
 
-def log_charts(summary_writer: SummaryWriter) -> None:
-    """Writes the layout of TensorBoard's Custom Scalars, and a text that explains all charts."""
+def log_speed(summary_writer: SummaryWriter, seconds: float, images: int, step: int) -> None:
+    """Writes how long an epoch of so many images took."""
+    summary_writer.add_scalar("seconds_per_epoch", seconds, step)
+    summary_writer.add_scalar("images_per_second", images / seconds, step)
+
+
+def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:
+    """Writes what does not change in a run.
+
+    These are the layout of Custom Scalars, a text that explains the charts, a table of the
+    arguments, commit, version and machine, and the arguments again for HPARAMS.
+    """
     layout = {
         group: {title: ["Multiline", tags] for title, tags in charts.items()}
         for group, charts in CHARTS.items()
     }
     summary_writer.add_custom_scalars(layout)
     summary_writer.add_text("what the charts say", ABOUT)
-
-
-def log_hyperparameters(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:
-    """Writes the arguments to TensorBoard: to HPARAMS, and with the versions as a text table."""
     about = {"git commit": git_commit(), "torch": torch.__version__, "machine": platform.platform()}
     rows = "\n".join(f"| `{name}` | {value} |" for name, value in {**arguments, **about}.items())
     summary_writer.add_text("this run", f"| | |\n| --- | --- |\n{rows}")
