@@ -65,7 +65,8 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
     """Reads the checkpoint of a run directory, or the file itself, without executing code in it.
 
     Returns:
-        What was saved, all tensors on the CPU; also the file's `version` and its `run_dir`.
+        What was saved, all tensors on the CPU; also the file's `version` and its `run_dir`, None if
+        the file is not where a run has it.
 
     Raises:
         ValueError: there is no such file, or it is not a checkpoint of this format; says which.
@@ -80,7 +81,8 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is corrupted, not a checkpoint, or contains code") from None
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version (format {FORMAT})")
-    return {**contents, "version": version, "run_dir": path.parent.parent}
+    run_dir = path.parent.parent if path.parts[-2:] == CHECKPOINT.parts else None
+    return {**contents, "version": version, "run_dir": run_dir}
 
 
 def file_version(path: Path) -> tuple[int, int] | None:

@@ -68,6 +68,8 @@ share = checked(float, "a number from 0 to 1", lambda x: 0 <= x <= 1)
 steps = checked(int, "an integer from 0 to 1000000", lambda n: 0 <= n <= 10**6)
 weight = checked(float, "a number from 0 to 1000", lambda x: 0 <= x <= 1000)
 learning_rate = checked(float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
+num_samples = checked(int, "an integer from 6 to 1000000", lambda n: 6 <= n <= 10**6)
+scale = checked(int, "an integer from 1 to 10", lambda n: 1 <= n <= 10)
 grid_size = checked(int, "an integer from 1 to 100", lambda n: 1 <= n <= 100)
 seed = checked(int, "an integer from 0 to 4294967295", lambda n: 0 <= n < 2**32)
 workers = checked(int, "an integer from 0 to 256", lambda n: 0 <= n <= 256)
@@ -117,9 +119,7 @@ def print_thread_hint(device: str) -> None:
     free = max(1, cores - round(load))
     if free < torch.get_num_threads():
         command = shlex.join(["python", *sys.argv])
-        print(
-            f"Busy machine (load {load:.1f} on {cores} cores). Beside other processes, faster is:"
-        )
+        print(f"Busy machine (load {load:.1f} on {cores} cores). Meanwhile, this is faster:")
         print(f"OMP_NUM_THREADS={free} {command}", flush=True)
 
 

@@ -7,17 +7,19 @@ Scores depend on the number of samples: compare those of the same number.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.utils import save_image
 
 import command_line as check
+from checkpoint import replace_file
 from metrics import Reference, nearest_images, score
 from mnist import mnist
 from train_torch import DATA_DIR, GAN, PRETRAINED
+from utils import image_grid, png
 
 NEIGHBORS, PAIRS = 1000, 10  # images whose nearest training image is searched; pairs shown
 
@@ -41,7 +43,9 @@ def memorization(samples: Tensor, data_dir: str | Path) -> tuple[dict[str, float
     closest = distances.argsort()[:PAIRS]
     pairs = torch.cat([samples[closest], training[neighbors[closest]].float() / 127.5 - 1])
     medians = distances.median().item(), test_distances.median().item()
-    return dict(zip(("nearest_training_image", "of_test_images"), medians, strict=True)), pairs
+    return dict(
+        zip(("nearest_training_image", "nearest_training_image_of_test"), medians, strict=True)
+    ), pairs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "run", nargs="?", help="run directory or checkpoint file, if not the pretrained generator"
     )
-    parser.add_argument("--num_samples", type=check.positive_int, default=10_000, help="samples")
+    parser.add_argument("--num_samples", type=check.num_samples, default=10_000, help="samples")
     parser.add_argument("--seed", type=check.seed, default=0, help="seed of the latents")
     parser.add_argument("--data_dir", type=check.directory, help="as for train_torch.py")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data_dir = args.data_dir or DATA_DIR
     try:
         model = GAN.from_checkpoint(args.run)
-        test = mnist(data_dir, train=False).dataset
+        test = mnist(data_dir, train=False, download=False).dataset
     except (ValueError, OSError) as error:
         parser.error(str(error))
 
@@ -73,14 +77,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = score(samples, Reference.of(test.images, test.labels))
     distances, pairs = memorization(samples, data_dir)
     scores |= distances
-    if args.pairs:
-        save_image((pairs + 1) / 2, args.pairs, nrow=PAIRS)
     if args.json:
         print(json.dumps(scores, indent=2))
     else:
         for name, value in scores.items():
-            print(f"{name:24}{value:10.4f}")
+            print(f"{name:32}{value:10.4g}")
+    if args.pairs:
+        replace_file(Path(args.pairs), png(image_grid(pairs, PAIRS, scale=3)))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"evaluate.py: {error}")

@@ -7,6 +7,7 @@ import io
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -70,7 +71,10 @@ def mnist(
         hashlib.md5(archives[name], usedforsecurity=False).hexdigest() != MD5[name]
         for name in names
     ):
-        print(f"Data:        the files in {raw} are not MNIST's own (another MD5); using them")
+        print(
+            f"Data:        the files in {raw} are not MNIST's own (another MD5); using them",
+            file=sys.stderr,
+        )
     if images.shape != (len(labels), 28, 28):
         shape = list(images.shape)
         raise OSError(f"{raw} has images of shape {shape} and {len(labels)} labels, not 28 x 28")

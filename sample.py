@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import os
+import secrets
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -75,8 +76,9 @@ def save_arrays(model: GAN, count: int, seed: int, path: Path) -> None:
         return (to_gray(model.generate(z)) for z in latents(name))
 
     labels = (classify(x, classifier)[1].argmax(1).byte() for x in images("labels"))
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(unfinished, "w") as archive:
             write_array(archive, "images", (count, 28, 28), images("images"))
             write_array(archive, "latents", (count, model.z_dim), latents("latents"))
@@ -100,7 +102,7 @@ def write_array(
             file.write(part.numpy().tobytes())
 
 
-def explorer(model: GAN, run: str | Path) -> bytes:
+def explorer(model: GAN, run: str | Path, rng: torch.Generator) -> bytes:
     """A self-contained HTML page that computes digits in the browser.
 
     It holds the generator's weights in float16, and the film of the run's progress if there is one
@@ -110,27 +112,31 @@ def explorer(model: GAN, run: str | Path) -> bytes:
         ValueError: the page cannot compute this generator, or would be too large.
     """
     linear = [m for m in model.averaged.module.modules() if isinstance(m, nn.Linear)]
-    latents = model.latents(64, torch.Generator().manual_seed(0))
+    latents = model.latents(64, rng)
     with torch.no_grad(), contextlib.suppress(RuntimeError, IndexError):  # as the page does
         x = latents
         for layer in linear[:-1]:
             x = F.leaky_relu(layer(x), 0.2)
         x = linear[-1](x).tanh()
-    biases = all(layer.bias is not None for layer in linear)
-    if not biases or not torch.equal(to_gray(x), to_gray(model.generate(latents)).flatten(1)):
+    images = model.generate(latents)
+    fits = images.shape[1:] == (1, 28, 28) and model.z_dim > 1
+    fits = fits and all(layer.bias is not None for layer in linear)
+    if not fits or not torch.equal(to_gray(x), to_gray(images).flatten(1)):
         raise ValueError("the page can compute linear layers, LeakyReLU(0.2) and tanh only")
+    run = Path(run).resolve()
+    run_dir = run if run.is_dir() else run.parent.parent
     weights = torch.cat([p.detach().flatten() for layer in linear for p in layer.parameters()])
     # The page's pad moves along the latent directions that change the first layer most.
     directions = torch.linalg.svd(linear[0].weight.detach()).Vh[:2]
     data = {
-        "title": "the pretrained generator" if run == PRETRAINED else Path(run).name,
+        "title": "the pretrained generator" if run == PRETRAINED else run_dir.name,
         "sizes": [model.z_dim, *(layer.out_features for layer in linear)],
         "weights": base64.b64encode(weights.half().numpy().tobytes()).decode(),
         "directions": directions.tolist(),
         "latents": latents.tolist(),
         "film": "",
     }
-    page, film = PAGE.read_text(encoding="utf-8"), Path(run, PROGRESS)
+    page, film = PAGE.read_text(encoding="utf-8"), run_dir / PROGRESS
     if film.is_file():
         encoded = base64.b64encode(film.read_bytes()).decode()
         if len(page) + len(json.dumps(data)) + len(encoded) < MAX_PAGE:
@@ -171,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar=("ROWS", "COLUMNS"),
         help="digits in a grid",
     )
-    add("--scale", type=check.grid_size, default=3, help="width of a generated pixel, in pixels")
+    add("--scale", type=check.scale, default=3, help="width of a generated pixel, in pixels")
     add("--seed", type=check.seed, default=0, help="seed of the latents")
     add("--raw", action="store_true", help="use the last weights, not the averaged ones")
     add("--out", type=Path, help="file to write (samples.png, animation.gif, ... here)")
@@ -191,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         replace_file(path, animation(model, rows, columns, args.scale, rng))
     elif args.explorer:
         path = args.out or Path("explorer.html")
-        replace_file(path, explorer(model, args.run))
+        replace_file(path, explorer(model, args.run, rng))
     elif args.interpolate:
         path, columns = args.out or Path("interpolation.png"), max(2, columns)
         images = model.interpolate(rows, columns - 2, rng).flatten(0, 1)

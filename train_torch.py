@@ -57,7 +57,7 @@ PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 MODEL = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc", "ema", "r1"]
 HYPERPARAMETERS = ["lr", "lr_disc", "final_lr", "betas", "batch_size", "epochs", "seed"]
 HYPERPARAMETERS += ["precision", *MODEL]
-CHECKPOINT_SECONDS = 30  # what a kill may lose, beside the epoch it happens in
+CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 FIRST = (1, 2, 3, 5)  # epochs with sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
 SCORED = 2000  # samples at each --save_every; 10,000 at the end
@@ -72,7 +72,7 @@ class GAN(nn.Module):
         dp_rate_gen, dp_rate_disc: their dropout rates, in [0, 1).
         z_dim: length of a latent vector.
         ema: window of the average of the generator's weights, in steps; at the beginning it is
-            a fifth of the steps so far.
+            a fifth of the steps so far. 0 is no average.
         r1: weight of the gradient penalty in training; 0 is none.
 
     Attributes:
@@ -344,17 +344,18 @@ def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Refere
 def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
     """Factor of the learning rates: `final_lr` in the last tenth of the epochs, before that 1.
 
-    A high rate learns fast, but its weights, averaged too, jitter about the best ones.
+    A high rate learns fast, but its weights, averaged too, jitter about the best ones. Of less than
+    10 epochs, none is to spare.
     """
-    return final_lr if epoch > 0.9 * epochs else 1.0
+    return final_lr if epoch > epochs - epochs // 10 else 1.0
 
 
 def load_reference(args: argparse.Namespace) -> Reference | None:
     """The test images as the reference of scores; None, and one printed line, without them."""
     try:
         test = mnist(args.data_dir or DATA_DIR, download=False, train=False).dataset
-    except (TypeError, OSError):  # another mnist.py may have no parameter `train`
-        print("Scores:      none, there are no test images")
+    except (TypeError, OSError) as error:  # another mnist.py may have no parameter `train`
+        print(f"Scores:      none ({error})")
         return None
     return Reference.of(test.images, test.labels)
 
@@ -437,10 +438,10 @@ def print_start(run_dir: Path) -> None:
     print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
 
 
-def print_epoch(epoch: int, epochs: int, seconds: float, losses: str) -> None:
+def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
     """Prints one line about an epoch, and how long the rest will take."""
     left = timedelta(seconds=round(seconds * (epochs - epoch)))
-    print(f"epoch {epoch:>3}/{epochs}: {losses}, {seconds:.1f} s/epoch, {left} left", flush=True)
+    print(f"epoch {epoch:>3}/{epochs}: {means}, {seconds:.1f} s/epoch, {left} left", flush=True)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict | None]:
@@ -458,19 +459,33 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     widths = {"type": check.widths, "nargs": "*", "metavar": "WIDTH"}
     generator, discriminator = [128, 256, 512], [512, 256]
     add("--hidden_dims_gen", default=generator, help="generator's hidden layers", **widths)
-    add("--hidden_dims_disc", default=discriminator, help="discriminator's", **widths)
+    add("--hidden_dims_disc", default=discriminator, help="discriminator's hidden layers", **widths)
     add("--dp_rate_gen", type=check.fraction, default=0.0, help="generator's dropout rate")
-    add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's")
-    add("--ema", type=check.steps, default=1000, help="steps that the averaged weights span")
+    add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's dropout rate")
+    add(
+        "--ema",
+        type=check.steps,
+        default=1000,
+        help="steps that the averaged weights span; 0: none",
+    )
 
     add = parser.add_argument_group("optimization").add_argument
     add("--epochs", type=check.positive_int, default=50, help="passes over the training set")
     add("--batch_size", type=check.positive_int, default=128, help="images per step")
     add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
-    add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's")
-    add("--final_lr", type=check.share, default=0.125, help="factor of both in the last tenth")
-    add("--betas", type=check.fraction, nargs=2, default=[0.0, 0.99], help="Adam's decay rates")
-    add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty")
+    add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
+    add(
+        "--final_lr", type=check.share, default=0.125, help="factor of both rates in the last tenth"
+    )
+    add(
+        "--betas",
+        type=check.fraction,
+        nargs=2,
+        default=[0.0, 0.99],
+        metavar=("BETA1", "BETA2"),
+        help="Adam's decay rates",
+    )
+    add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: none")
 
     run = parser.add_argument_group("run")
     add = run.add_argument
@@ -481,7 +496,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add("--num_workers", type=check.workers, default=0, help="data-loading processes")
     resume = run.add_mutually_exclusive_group().add_argument
     resume("--resume", metavar="RUN", help="resume the run of this run directory or checkpoint")
-    resume("--job_id", type=check.name, help="resume the run of this job in --log_dir, if any")
+    resume("--job_id", type=check.name, help="resume this job's run in --log_dir, or start it")
 
     add = parser.add_argument_group("logging").add_argument
     add("--log_dir", type=check.directory, default="GAN_logs/", help="directory of all runs")
@@ -493,20 +508,20 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     if args.job_id:
         runs = Path(args.log_dir).glob(f"*_job{args.job_id}/{CHECKPOINT}")
         args.resume = max(map(str, runs), default=None)
-    if args.resume:
+    if args.resume is not None:
         try:
             saved = load_checkpoint(args.resume)
         except ValueError as error:
             parser.error(f"argument --resume: {error}")
-        if "model" not in saved:
-            parser.error(
-                f"argument --resume: {args.resume} is a generator alone; it cannot be resumed"
-            )
+        if saved["run_dir"] is None:
+            parser.error(f"argument --resume: {args.resume} is not in a run directory")
         defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
         args = parser.parse_resumed(argv, defaults, set(HYPERPARAMETERS) - {"epochs"})
         done, planned = saved["epoch"], saved["args"]["epochs"]
         if args.epochs <= done:
-            print(f"{saved['run_dir']} has finished {done} epochs; add --epochs for more")
+            final = lr_factor(args.final_lr, done, planned) != 1
+            more = "start a run with more --epochs" if final else "add --epochs"
+            print(f"{saved['run_dir']} has finished {done} epochs; for more, {more}")
             parser.exit()
         factors = {lr_factor(args.final_lr, done, epochs) for epochs in (planned, args.epochs)}
         if len(factors) > 1:  # a run of that many epochs would have trained this one otherwise

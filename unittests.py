@@ -45,7 +45,7 @@ from metrics import classify, frechet_distance, kernel_distance, neighbor_scores
 from mnist import DATA_DIR, MD5, mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, HYPERPARAMETERS, parse_args, seed_everything, train_gan
-from utils import CHARTS, QUALITY, TensorBoardLogger, git_commit, save_images, to_gray
+from utils import CHARTS, QUALITY, TensorBoardLogger, film, git_commit, save_images, to_gray
 
 IMAGES, LABELS, *_ = MD5
 
@@ -408,7 +408,7 @@ class MnistTest(TemporaryDirectoryTest):
         (self.raw / IMAGES).write_bytes(fashion)
         (self.raw / LABELS).unlink()
         (self.raw / IMAGES).with_suffix("").touch()  # as a kill during unpacking leaves it
-        with local_mirror(), redirect_stdout(io.StringIO()) as printed:
+        with local_mirror(), redirect_stderr(io.StringIO()) as printed:
             full = mock.patch("shutil.copyfile", copy_a_part)
             with full, self.assertRaisesRegex(OSError, "disk full"):
                 mnist(self.directory)
@@ -693,6 +693,9 @@ class UtilsTest(TemporaryDirectoryTest):
         self.assertEqual(event.step, 20, "the slider should show the epoch")
         shown = pil_to_tensor(Image.open(io.BytesIO(event.encoded_image_string)))
         self.assertTrue(torch.equal(shown, grid), "TensorBoard shows other gray levels")
+        path.with_name("samples_epoch_0021.png").write_bytes(path.read_bytes()[:99])
+        frames = Image.open(io.BytesIO(film(self.directory))).n_frames
+        self.assertEqual(frames, 1, "a grid cut short by a kill is in the film")
 
 
 class RunTest(TemporaryDirectoryTest):
@@ -1038,7 +1041,7 @@ class ResumeTest(RunTest):
 
     def test_the_final_learning_rate(self):
         rates, step = [], torch.optim.Adam.step
-        flags = "--epochs 2 --lr 0.04 --lr_disc 0.08 --final_lr 0.25"
+        flags = "--epochs 10 --lr 0.04 --lr_disc 0.08 --final_lr 0.25"
 
         def note_and_step(optimizer):
             rates.append(optimizer.param_groups[0]["lr"])
@@ -1046,10 +1049,13 @@ class ResumeTest(RunTest):
 
         with mock.patch.object(torch.optim.Adam, "step", note_and_step):
             run = self.run_main(*flags.split())
-        expected = [0.08, 0.04] * 4 + [0.02, 0.01] * 4  # discriminator, generator, 4 steps an epoch
+        # Discriminator, generator; 4 steps an epoch.
+        expected = [0.08, 0.04] * 4 * 9 + [0.02, 0.01] * 4
         self.assertEqual(rates, expected, "not for both, at another epoch, or swapped")
-        message = self.rejected("--resume", str(run), "--epochs", "3")
-        self.assertRegex(message, "--epochs: epoch 2 of 2 had the final", "not as a straight run")
+        message = self.rejected("--resume", str(run), "--epochs", "20")
+        self.assertRegex(message, "--epochs: epoch 10 of 10 had the final", "not as a straight run")
+        factors = [train_torch.lr_factor(0.5, epoch, 9) for epoch in range(1, 10)]
+        self.assertEqual(factors, [1] * 9, "a whole epoch of a short run has the low rate")
 
     def test_resuming_a_finished_run(self):
         run = self.run_main("--epochs", "1")
@@ -1273,7 +1279,7 @@ class SampleTest(RunTest):
             self.assertRegex(errors.getvalue(), rf"^[^\n]*{reason}[^\n]*\n$")
         with redirect_stderr(io.StringIO()) as errors, self.assertRaises(SystemExit):
             parse_args(["--resume", str(train_torch.PRETRAINED)])
-        self.assertRegex(errors.getvalue(), "^[^\n]*cannot be resumed[^\n]*\n$")
+        self.assertRegex(errors.getvalue(), "^[^\n]*not in a run directory[^\n]*\n$")
 
 
 class CommandLineTest(RunTest):

@@ -1,5 +1,6 @@
 """Images, and everything that goes to TensorBoard: means of scalars, grids, hyperparameters."""
 
+import contextlib
 import io
 import json
 import math
@@ -16,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid, save_image
+from tqdm import tqdm
 
 QUALITY = ["frechet_distance", "kid", "coverage", "recall", "smallest_share"]  # scores with curves
 CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of each
@@ -166,8 +168,11 @@ def gif(frames: Sequence[Image.Image], seconds: Sequence[float]) -> bytes:
 
 def film(run_dir: Path) -> bytes:
     """A GIF of all sample grids of a run: the same digits, growing from noise."""
-    frames = [Image.open(path) for path in sorted(run_dir.glob("samples_epoch_*.png"))]
-    frames = [frame.resize((2 * frame.width, 2 * frame.height), 0) for frame in frames]
+    frames = []
+    for path in sorted(run_dir.glob("samples_epoch_*.png")):
+        with contextlib.suppress(OSError):  # a kill may have left a part of a file
+            frame = Image.open(path)
+            frames.append(frame.resize((2 * frame.width, 2 * frame.height), 0))
     return gif(frames, [0.4] * (len(frames) - 1) + [2])
 
 
@@ -190,7 +195,7 @@ def save_scores(scores: Mapping[str, float], step: int, summary_writer: SummaryW
     path.write_text(json.dumps(scores, indent=2) + "\n")
     for name, value in scores.items():
         summary_writer.add_scalar(f"final/{name}", value, step)
-        print(f"{name:<24}{value:>10.4f}")
+        tqdm.write(f"{name:<24}{value:>10.4g}")
 
 
 def log_speed(summary_writer: SummaryWriter, seconds: float, images: int, step: int) -> None:
