@@ -87,16 +87,18 @@ def picture(name: str, run: Path) -> None:
     for (title, path), panel in zip(grids.items(), axes, strict=False):
         panel.imshow(plt.imread(path), cmap="gray")
         panel.set(title=title, xticks=[], yticks=[])
-    for panel, title, tags, top in [
-        (axes[-2], "D(x), D(G(z))", ("probability_real", "probability_fake"), 1),
-        (axes[-1], "losses", ("loss",), None),
+    for panel, title, tags in [
+        (axes[-2], "D(x), D(G(z))", ("probability_real", "probability_fake")),
+        (axes[-1], "losses", ("loss",)),
     ]:
         for tag in tags:
             label = {"probability_real": "D(x)", "probability_fake": "D(G(z))"}.get(tag, "D")
             panel.plot(*zip(*curves[f"discriminator/{tag}"], strict=True), label=label)
         if tags == ("loss",):
             panel.plot(*zip(*curves["generator/loss"], strict=True), label="G")
-        panel.set(title=title, xlabel="step", ylim=(0, top))
+        panel.set(title=title, xlabel="step")
+        if len(tags) == 2:
+            panel.set_ylim(-0.02, 1.02)
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     figure.savefig(PICTURES / f"{name}.png", dpi=80)
