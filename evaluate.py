@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "run", nargs="?", help="run directory or checkpoint file, if not the pretrained generator"
     )
-    parser.add_argument("--num_samples", type=check.num_samples, default=10_000, help="samples")
+    parser.add_argument("--num_samples", type=check.num_samples, default=10_000, help="how many")
     parser.add_argument("--seed", type=check.seed, default=0, help="seed of the latents")
     parser.add_argument("--data_dir", type=check.directory, help="as for train_torch.py")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")

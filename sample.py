@@ -28,7 +28,7 @@ from train_torch import GAN, PRETRAINED
 from utils import PROGRESS, gif, image_grid, png, to_gray
 
 PAGE = Path(__file__).resolve().parent / "explorer_template.html"
-FRAMES, FRAME_SECONDS = 16, 0.05  # of an animation, from one latent to the next
+FRAMES, FRAME_SECONDS = 14, 0.05  # of an animation, from one latent to the next
 BATCH = 1000
 MAX_PAGE = 2_000_000  # bytes
 

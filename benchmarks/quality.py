@@ -103,7 +103,7 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
 
 
 def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
-    """Plots the Fréchet distance over seconds, and prints when the course's last one is reached.
+    """Plots the Fréchet distance over seconds, and prints when the course's final one is reached.
 
     Epochs are turned into seconds by timings of this machine: train_gan, and for the course's
     recipe the plain loop of speed.py, a few steps of each in turn.
@@ -125,22 +125,20 @@ def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
         ]
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    goals = []
+    goals = []  # the final distances of the course's recipe, which has to be the first
     for color, recipe in enumerate(recipes):
         for number, run in enumerate(finished(recipe, log_dir)):
             seconds, distances = curve(run, plain if recipe == "course" else ours)
             label = {"course": "usual recipe, plain loop"}.get(recipe, recipe)
-            axes.plot(
-                seconds, distances, f"C{color}", lw=1, label=label if number == 0 else "_hidden"
-            )
+            label = label if number == 0 else "_hidden"
+            axes.plot(seconds, distances, f"C{color}.-", lw=1, ms=3, label=label)
             if recipe == "course":
                 goals.append(distances[-1])
                 print(f"{run.name}: {distances[-1]:.3f} after {seconds[-1]:.0f} s")
             elif goals:
-                reached = next(
-                    s for s, d in zip(seconds, distances, strict=True) if d <= max(goals)
-                )
-                print(f"{run.name}: as good as the course's worst run after {reached:.0f} s")
+                pairs = zip(seconds, distances, strict=True)
+                reached = next((s for s, d in pairs if d <= mean(goals)), float("nan"))
+                print(f"{run.name}: below {mean(goals):.3f} after {reached:.0f} s")
     axes.set(xscale="log", yscale="log", xlabel="seconds of training on 2 cores")
     axes.set_ylabel("Fréchet distance, 2,000 samples")
     axes.grid(alpha=0.3)
