@@ -255,7 +255,9 @@ class GANTest(unittest.TestCase):
         model = small_gan(disc=())
         weight = model.discriminator.layers[0].weight  # D(x) = weight · (x + 1) / 2 + bias
         by_hand = (weight / 2).square().sum().item()
-        self.assertAlmostEqual(model.gradient_penalty(self.x_real).item(), by_hand, 4, "not R1")
+        penalty = model.gradient_penalty(self.x_real)
+        self.assertAlmostEqual(penalty.item(), by_hand, 4, "not R1")
+        self.assertTrue(penalty.requires_grad, "the penalty does not train the discriminator")
         torch.manual_seed(0)
         without = model.discriminator_step(self.x_real)[0].item()
         torch.manual_seed(0)
@@ -839,7 +841,12 @@ class TrainingTest(RunTest):
 
     def test_hyperparameters_are_logged_with_what_one_compares_first(self):
         self.add_test_images()
-        run = self.run_main("--epochs", "1", "--lr", "0.003")
+        with mock.patch("train_torch.score_samples", wraps=train_torch.score_samples) as scored:
+            run = self.run_main("--epochs", "1", "--lr", "0.003")
+        numbers = [call.args[2] for call in scored.call_args_list]
+        self.assertEqual(numbers, [2000, 10_000], "scores of other numbers of samples")
+        (digits,) = events(run).Histograms("digits_of_1000")
+        self.assertAlmostEqual(digits.histogram_value.num, 1000, delta=10, msg="digits are lost")
         metadata, parse = events(run).summary_metadata, HParamsPluginData.FromString
         self.assertIn("_hparams_/session_start_info", metadata, "HPARAMS is missing")
         start = parse(metadata["_hparams_/session_start_info"].plugin_data.content)
@@ -1247,7 +1254,7 @@ class SampleTest(RunTest):
         self.assertLessEqual(difference, 1, "other digits than torch's")
         run = self.run_main("--epochs", "1")
         with_film = self.sample(str(run), "--explorer").read_text(encoding="utf-8")
-        self.assertIn("data:image/gif;base64,", with_film, "the run's film is not in the page")
+        self.assertIn('"film": "data:image/gif;base64,', with_film, "the run's film is missing")
         for i, other in [
             (2, nn.ReLU()),
             (2, nn.LeakyReLU(0.1)),
