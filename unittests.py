@@ -37,6 +37,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.functional import pil_to_tensor
 
 import command_line
+import evaluate
 import metrics
 import sample
 import train_torch
@@ -644,6 +645,30 @@ class ScoreTest(unittest.TestCase):
         self.assertTrue(torch.equal(indices, nearest), "not the nearest ones")
         np.testing.assert_allclose(distances, expected, rtol=1e-5, err_msg="not L2 in pixels")
         self.assertEqual(distances[4:9].tolist(), [0] * 5, "an exact copy is at a distance of 0")
+
+
+class EvaluateTest(TemporaryDirectoryTest):
+    def test_the_scores_of_a_checkpoint(self):
+        pairs, training = self.directory / "closest.png", mnist().dataset.images
+        flags = ["--num_samples", "50", "--seed", "3", "--json", "--pairs", str(pairs)]
+        with redirect_stdout(io.StringIO()) as output, mock.patch("evaluate.NEIGHBORS", 30):
+            evaluate.main(flags)
+            copies, same = evaluate.memorization(training[:30].float() / 127.5 - 1, DATA_DIR)
+        scores, test = json.loads(output.getvalue()), mnist(train=False).dataset
+        samples = GAN.from_checkpoint().sample(50, torch.Generator().manual_seed(3))
+        expected = metrics.score(samples, metrics.Reference.of(test.images, test.labels))
+        self.assertLessEqual(expected.items(), scores.items(), "not the scores of these samples")
+        distances, others = (
+            metrics.nearest_images(images[:30], training)[0] for images in (samples, test.images)
+        )
+        names = "nearest_training_image", "nearest_training_image_of_test"
+        medians = [distances.median().item(), others.median().item()]
+        self.assertEqual([scores.get(name) for name in names], medians, "memorization is lost")
+        self.assertEqual(copies[names[0]], 0, "copies are not called memorized")
+        self.assertTrue(torch.equal(same[:10], same[10:]), "copies are not beside their originals")
+        grid = pil_to_tensor(Image.open(pairs))[0, 4::3, 4::3]
+        closest = to_gray(samples[distances.argmin()])[0]
+        self.assertTrue(torch.equal(grid[1:29, 1:29], closest), "not the closest pair first")
 
 
 class UtilsTest(TemporaryDirectoryTest):
