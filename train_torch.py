@@ -344,10 +344,10 @@ def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Refere
 def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
     """Factor of the learning rates: `final_lr` in the last tenth of the epochs, before that 1.
 
-    A high rate learns fast, but its weights, averaged too, jitter about the best ones. Of less than
-    10 epochs, none is to spare.
+    A high rate learns fast, but its weights, averaged too, jitter about the best ones. In runs of
+    less than 40 epochs, learning fast matters more, and the factor is always 1.
     """
-    return final_lr if epoch > epochs - epochs // 10 else 1.0
+    return final_lr if epochs >= 40 and epoch > epochs - epochs // 10 else 1.0
 
 
 def load_reference(args: argparse.Namespace) -> Reference | None:

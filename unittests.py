@@ -1074,7 +1074,7 @@ class ResumeTest(RunTest):
 
     def test_the_final_learning_rate(self):
         rates, step = [], torch.optim.Adam.step
-        flags = "--epochs 10 --lr 0.04 --lr_disc 0.08 --final_lr 0.25"
+        flags = "--epochs 40 --lr 0.04 --lr_disc 0.08 --final_lr 0.25"
 
         def note_and_step(optimizer):
             rates.append(optimizer.param_groups[0]["lr"])
@@ -1083,12 +1083,12 @@ class ResumeTest(RunTest):
         with mock.patch.object(torch.optim.Adam, "step", note_and_step):
             run = self.run_main(*flags.split())
         # Discriminator, generator; 4 steps an epoch.
-        expected = [0.08, 0.04] * 4 * 9 + [0.02, 0.01] * 4
+        expected = [0.08, 0.04] * 4 * 36 + [0.02, 0.01] * 4 * 4
         self.assertEqual(rates, expected, "not for both, at another epoch, or swapped")
-        message = self.rejected("--resume", str(run), "--epochs", "20")
-        self.assertRegex(message, "--epochs: epoch 10 of 10 had the final", "not as a straight run")
-        factors = [train_torch.lr_factor(0.5, epoch, 9) for epoch in range(1, 10)]
-        self.assertEqual(factors, [1] * 9, "a whole epoch of a short run has the low rate")
+        message = self.rejected("--resume", str(run), "--epochs", "80")
+        self.assertRegex(message, "--epochs: epoch 40 of 40 had the final", "not as a straight run")
+        factors = [train_torch.lr_factor(0.5, epoch, 39) for epoch in range(1, 40)]
+        self.assertEqual(factors, [1] * 39, "a short run has the low rate")
 
     def test_resuming_a_finished_run(self):
         run = self.run_main("--epochs", "1")
@@ -1322,7 +1322,7 @@ class CommandLineTest(RunTest):
         args = parse_args([])[0]
         networks = [32, [128, 256, 512], [512, 256], 0.0, 0.0, 1000, 0.3]
         values = [getattr(args, name) for name in HYPERPARAMETERS]
-        factors = [train_torch.lr_factor(0.125, epoch, 20) for epoch in (1, 18, 19, 20)]
+        factors = [train_torch.lr_factor(0.125, epoch, 50) for epoch in (1, 45, 46, 50)]
         self.assertEqual(factors, [1, 1, 0.125, 0.125], "not lower for the last tenth alone")
         self.assertEqual(values, [2e-3, 1e-3, 0.125, [0.0, 0.99], 128, 50, 42, "fp32", *networks])
         self.assertEqual((args.num_workers, args.log_dir, args.save_every), (0, "GAN_logs/", 10))

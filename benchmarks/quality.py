@@ -32,8 +32,8 @@ from speed import baseline, interleaved, processor, project, ratio, whole_proces
 from metrics import Reference, score  # noqa: E402
 from mnist import mnist  # noqa: E402
 
-# The flags of each recipe. The default ones differ in the number of epochs alone; the others in one
-# thing from default20.
+# The flags of each recipe; those without "default" differ in one thing from the default of as many
+# epochs.
 RECIPES = {
     "course": "",
     "default10": "--epochs 10",
@@ -43,7 +43,7 @@ RECIPES = {
     "default250": "--epochs 250",
     "no_averaging": "--epochs 20 --ema 0",
     "no_penalty": "--epochs 20 --r1 0",
-    "no_final_lr": "--epochs 20 --final_lr 1",
+    "no_final_lr": "--epochs 50 --final_lr 1",
     "usual_betas": "--epochs 20 --betas 0.5 0.999",
     "beta1": "--epochs 20 --betas 0.5 0.99",
     "equal_lr": "--epochs 20 --lr_disc 2e-3",
