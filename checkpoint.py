@@ -20,8 +20,8 @@ def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | Non
     """Creates `log_dir/<date_time>[_<n>][_<name>][_job<job_id>]`, a new directory every time."""
     date_time = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     suffix = (f"_{name}" if name else "") + (f"_job{job_id}" if job_id else "")
-    for number in itertools.chain([""], (f"_{n}" for n in itertools.count(2))):
-        run_dir = Path(log_dir, date_time + number + suffix)
+    for number in itertools.count(1):
+        run_dir = Path(log_dir, date_time + (f"_{number}" if number > 1 else "") + suffix)
         with contextlib.suppress(FileExistsError):
             run_dir.mkdir(parents=True)
             return run_dir

@@ -119,7 +119,7 @@ def print_thread_hint(device: str) -> None:
     free = max(1, cores - round(load))
     if free < torch.get_num_threads():
         command = shlex.join(["python", *sys.argv])
-        print(f"Busy machine (load {load:.1f} on {cores} cores). Meanwhile, this is faster:")
+        print(f"Busy machine (load {load:.1f} on {cores} cores). This would be faster:")
         print(f"OMP_NUM_THREADS={free} {command}", flush=True)
 
 

@@ -42,10 +42,10 @@ def memorization(samples: Tensor, data_dir: str | Path) -> tuple[dict[str, float
     test_distances, _ = nearest_images(test[:NEIGHBORS], training)
     closest = distances.argsort()[:PAIRS]
     pairs = torch.cat([samples[closest], training[neighbors[closest]].float() / 127.5 - 1])
-    medians = distances.median().item(), test_distances.median().item()
-    return dict(
-        zip(("nearest_training_image", "nearest_training_image_of_test"), medians, strict=True)
-    ), pairs
+    return {
+        "nearest_training_image": distances.median().item(),
+        "nearest_training_image_of_test": test_distances.median().item(),
+    }, pairs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "run", nargs="?", help="run directory or checkpoint file, if not the pretrained generator"
     )
-    parser.add_argument("--num_samples", type=check.num_samples, default=10_000, help="how many")
+    parser.add_argument(
+        "--num_samples", type=check.num_samples, default=10_000, help="samples to score"
+    )
     parser.add_argument("--seed", type=check.seed, default=0, help="seed of the latents")
     parser.add_argument("--data_dir", type=check.directory, help="as for train_torch.py")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")

@@ -72,7 +72,7 @@ def mnist(
         for name in names
     ):
         print(
-            f"Data:        the files in {raw} are not MNIST's own (another MD5); using them",
+            f"Data:        {raw} is not the original MNIST (different MD5); using it",
             file=sys.stderr,
         )
     if images.shape != (len(labels), 28, 28):

@@ -78,8 +78,8 @@ class DiscriminatorMLP(nn.Module):
 def mlp(widths: Sequence[int], dp_rate: float) -> nn.Sequential:
     """Linear, Dropout and LeakyReLU to each hidden width, then one Linear to the last width.
 
-    Weights are initialized such that a LeakyReLU keeps the variance of its input (He et al.,
-    2015). PyTorch's default weights are 2.4 times smaller, and training starts more slowly.
+    He initialization: activations have the same scale in every layer (He et al., 2015). PyTorch's
+    default weights are 2.4 times smaller, and training starts more slowly.
     """
     check_sizes("hidden_dims", widths[1:-1])
     if not 0 <= dp_rate < 1:

@@ -144,7 +144,7 @@ def explorer(model: GAN, run: str | Path, rng: torch.Generator) -> bytes:
     # "</" would end the page's script.
     content = page.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")).encode()
     if len(content) > MAX_PAGE:
-        raise ValueError(f"the page would have {len(content) / 1e6:.1f} MB, more than 2")
+        raise ValueError(f"the page would be {len(content) / 1e6:.1f} MB, more than 2")
     return content
 
 
@@ -168,19 +168,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="N images with latents and predicted labels, as a .npz file for numpy.load",
     )
     what("--explorer", action="store_true", help="a page to explore the digits, as one HTML file")
-    add = parser.add_argument_group("how").add_argument
+    add = parser.add_argument_group("options for the output").add_argument
     add(
         "--grid",
         type=check.grid_size,
         nargs=2,
         default=[8, 8],
         metavar=("ROWS", "COLUMNS"),
-        help="digits in a grid",
+        help="size of the grid",
     )
-    add("--scale", type=check.scale, default=3, help="width of a generated pixel, in pixels")
+    add("--scale", type=check.scale, default=3, help="upscaling factor")
     add("--seed", type=check.seed, default=0, help="seed of the latents")
     add("--raw", action="store_true", help="use the last weights, not the averaged ones")
-    add("--out", type=Path, help="file to write (samples.png, animation.gif, ... here)")
+    add("--out", type=Path, help="output file (default: samples.png, ... in this directory)")
     args = parser.parse_args(argv)
     args.run = args.run or PRETRAINED
     try:

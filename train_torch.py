@@ -72,8 +72,8 @@ class GAN(nn.Module):
         dp_rate_gen, dp_rate_disc: their dropout rates, in [0, 1).
         z_dim: length of a latent vector.
         ema: window of the average of the generator's weights, in steps; at the beginning it is
-            a fifth of the steps so far. 0 is no average.
-        r1: weight of the gradient penalty in training; 0 is none.
+            a fifth of the steps so far. 0 disables averaging.
+        r1: weight of the gradient penalty in training; 0 disables it.
 
     Attributes:
         averaged: the generator with averaged weights, which are calmer and better than those of
@@ -104,11 +104,11 @@ class GAN(nn.Module):
         """The trained model of a run directory or a checkpoint file, on the CPU.
 
         Args:
-            run: by default the pretrained generator; of that, only `averaged` is trained.
+            run: by default the pretrained one, of which only `averaged` has trained weights.
             raw: generate with the generator's last weights instead of the averaged ones.
 
         Raises:
-            ValueError: there is no checkpoint of this package and these networks.
+            ValueError: there is no checkpoint, or it does not fit this version or models.py.
         """
         saved = load_checkpoint(run)
         model = cls(**{name: saved["args"][name] for name in MODEL})
@@ -192,7 +192,7 @@ class GAN(nn.Module):
 
         Args:
             x_real: real images `[B, C, H, W]`. As many fake ones are generated.
-            r1: weight of the gradient penalty; 0 is none.
+            r1: weight of the gradient penalty; 0 disables it.
 
         Returns:
             The loss, -(log D(x) + log(1 - D(G(z)))) / 2 + r1 / 2 * penalty, with gradients for
@@ -269,10 +269,10 @@ def train_gan(
 ) -> None:
     """Trains for one epoch: for each batch a step of the discriminator, then of the generator.
 
-    Nothing in the loop synchronizes with an accelerator, except the loggers once every
-    `avg_window` steps. With `bf16`, matmuls and images are in bfloat16; weights, moments and
-    losses stay in float32. The gradient penalty is computed at every 8th step, with 8 times its
-    weight: an eighth of the cost, the same effect (Karras et al., 2020).
+    Losses stay on the device; the loggers read their means back once every `avg_window` steps.
+    With `bf16`, matmuls and images are in bfloat16; weights, moments and losses stay in float32.
+    The gradient penalty is computed at every 8th step, with 8 times its weight: an eighth of the
+    cost, the same effect (Karras et al., 2020).
     """
     model.train()
     device = model.device
@@ -345,7 +345,7 @@ def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
     """Factor of the learning rates: `final_lr` in the last tenth of the epochs, before that 1.
 
     A high rate learns fast, but its weights, averaged too, jitter about the best ones. In runs of
-    less than 40 epochs, learning fast matters more, and the factor is always 1.
+    fewer than 40 epochs, learning fast matters more, and the factor is always 1.
     """
     return final_lr if epochs >= 40 and epoch > epochs - epochs // 10 else 1.0
 
@@ -466,7 +466,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         "--ema",
         type=check.steps,
         default=1000,
-        help="steps that the averaged weights span; 0: none",
+        help="steps that the averaged weights span; 0: off",
     )
 
     add = parser.add_argument_group("optimization").add_argument
@@ -475,7 +475,10 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
     add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
     add(
-        "--final_lr", type=check.share, default=0.125, help="factor of both rates in the last tenth"
+        "--final_lr",
+        type=check.share,
+        default=0.125,
+        help="factor of both rates in the last tenth of 40 or more epochs; 1: constant",
     )
     add(
         "--betas",
@@ -485,7 +488,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         metavar=("BETA1", "BETA2"),
         help="Adam's decay rates",
     )
-    add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: none")
+    add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: off")
 
     run = parser.add_argument_group("run")
     add = run.add_argument
@@ -520,13 +523,14 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         done, planned = saved["epoch"], saved["args"]["epochs"]
         if args.epochs <= done:
             final = lr_factor(args.final_lr, done, planned) != 1
-            more = "start a run with more --epochs" if final else "add --epochs"
+            more = "start a run with more --epochs" if final else "pass a larger --epochs"
             print(f"{saved['run_dir']} has finished {done} epochs; for more, {more}")
             parser.exit()
         factors = {lr_factor(args.final_lr, done, epochs) for epochs in (planned, args.epochs)}
-        if len(factors) > 1:  # a run of that many epochs would have trained this one otherwise
+        if len(factors) > 1:
             parser.error(
-                f"argument --epochs: epoch {done} of {planned} had the final learning rate"
+                f"argument --epochs: in a run of {args.epochs} epochs, epoch {done} would have had "
+                "a different learning rate"
             )
     if args.precision == "bf16" and not check.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")

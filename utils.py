@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 QUALITY = ["frechet_distance", "kid", "coverage", "recall", "smallest_share"]  # scores with curves
@@ -42,7 +42,7 @@ CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of
 ABOUT = """
 - **D(x) and D(G(z))**, under *Custom Scalars*: probabilities that the discriminator gives real and
   generated images for being real. Healthy: apart at first, then both close to 0.5. At 1 and 0 the
-  discriminator has won, and the generator learns nothing any more.
+  discriminator has won, and the generator hardly improves.
 - **Losses**: 0.693 is guessing. They tell who is ahead, not how good the digits are.
 - **Accuracy**: shares of real and of generated images that are classified correctly.
 - **Fréchet distance**: how far the generated images are from the test images; lower is better, and
@@ -137,7 +137,7 @@ def save_images(
     grid = make_grid(to_gray(images), nrow=columns)
     summary_writer.add_image(tag, grid, epoch)
     path = Path(summary_writer.log_dir) / f"{tag}_epoch_{epoch:04d}.png"
-    save_image(grid / 255, path)
+    to_pil_image(grid).save(path)
     return path
 
 
@@ -172,7 +172,7 @@ def film(run_dir: Path) -> bytes:
     for path in sorted(run_dir.glob("samples_epoch_*.png")):
         with contextlib.suppress(OSError):  # a kill may have left a part of a file
             frame = Image.open(path)
-            frames.append(frame.resize((2 * frame.width, 2 * frame.height), 0))
+            frames.append(frame.resize((2 * frame.width, 2 * frame.height), Image.NEAREST))
     return gif(frames, [0.4] * (len(frames) - 1) + [2])
 
 

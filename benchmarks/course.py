@@ -1,4 +1,4 @@
-"""Trains the usual recipe of courses and templates, the baseline of benchmarks/quality.py.
+"""Trains the usual recipe of GAN tutorials, the baseline of benchmarks/quality.py.
 
     python benchmarks/course.py [flags of train_torch.py]       250 epochs
 

@@ -37,7 +37,7 @@ FAILURES = {
         "loss = -F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))",
     ),
     "mode_collapse": Failure("--epochs 2 --betas 0.9 0.99"),
-    "oscillation": Failure("--epochs 5 --lr 4e-3 --lr_disc 4e-3 --final_lr 1", raw=True),
+    "oscillation": Failure("--epochs 5 --lr 4e-3 --lr_disc 4e-3", raw=True),
     "over_regularization": Failure("--epochs 5 --r1 100"),
     "long_average": Failure(
         "--epochs 2 --ema 10000",

@@ -32,8 +32,8 @@ from speed import baseline, interleaved, processor, project, ratio, whole_proces
 from metrics import Reference, score  # noqa: E402
 from mnist import mnist  # noqa: E402
 
-# The flags of each recipe; those without "default" differ in one thing from the default of as many
-# epochs.
+# The flags of each recipe; apart from the course's, those without "default" change one
+# thing in the default with the same number of epochs.
 RECIPES = {
     "course": "",
     "default10": "--epochs 10",
