@@ -106,10 +106,11 @@ def kill(
     output = process.communicate()[0]
     if FINISHED in output:
         return 0, 0, ""
-    right = process.returncode == -sent  # also on SIGINT, during imports
-    if sent == signal.SIGINT and began:
+    if sent == signal.SIGINT and (began or process.returncode == 130):
         right = process.returncode == 130 and "Traceback" not in output
         right &= sum("--resume" in line for line in output.splitlines()) == 1
+    else:  # SIGINT, too, before the run starts
+        right = process.returncode == -sent
     return process.returncode, lost, "" if right else f"{moment}: {output}"
 
 
