@@ -10,7 +10,6 @@ steps, the sample grids, one epoch, the run, the command line.
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import os
@@ -18,7 +17,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -174,11 +173,11 @@ class GAN(nn.Module):
             x_real: real images `[B, C, H, W]`; only their number matters here.
 
         Returns:
-            The loss, with gradients for the generator alone, and the scalars to log.
+            The loss and the scalars to log. Its gradient flows through the discriminator, which
+            does not learn here: only the generator's parameters are to be updated.
         """
         x_fake = self.generator(self.latents(len(x_real)))
-        with frozen(self.discriminator):  # gradients flow through it, its parameters need none
-            logits = self.discriminator(x_fake)
+        logits = self.discriminator(x_fake)
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return loss, {"loss": loss.detach()}
 
@@ -223,19 +222,6 @@ class GAN(nn.Module):
         return gradient.float().flatten(1).square().sum(1).mean()
 
 
-@contextlib.contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for the network's parameters inside; those frozen before stay frozen."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    for p in parameters:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in parameters:
-            p.requires_grad_(True)
-
-
 def generate_and_save(
     model: GAN, epoch: int, summary_writer: SummaryWriter, batch_size: int = 64
 ) -> Path:
@@ -277,6 +263,11 @@ def train_gan(
     model.train()
     device = model.device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    # What each loss is differentiated by: gradients of the other network would be wasted time.
+    weights_gen, weights_disc = (
+        [p for p in network.parameters() if p.requires_grad]
+        for network in (model.generator, model.discriminator)
+    )
     steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
     for step, (x_real, _) in enumerate(steps):
         x_real = x_real.to(device, non_blocking=True)
@@ -286,7 +277,7 @@ def train_gan(
             r1 = PENALTY_EVERY * model.r1 if step % PENALTY_EVERY == 0 else 0.0
             loss, values = model.discriminator_step(x_real, r1)
         optimizer_disc.zero_grad()
-        loss.backward()
+        loss.backward(inputs=weights_disc)
         optimizer_disc.step()
         logger_disc.add_values(values)
 
@@ -294,7 +285,7 @@ def train_gan(
         with precision:
             loss, values = model.generator_step(x_real)
         optimizer_gen.zero_grad()
-        loss.backward()
+        loss.backward(inputs=weights_gen)
         optimizer_gen.step()
         model.averaged.update_parameters(model.generator)
         logger_gen.add_values(values)
