@@ -453,12 +453,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add("--hidden_dims_disc", default=discriminator, help="discriminator's hidden layers", **widths)
     add("--dp_rate_gen", type=check.fraction, default=0.0, help="generator's dropout rate")
     add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's dropout rate")
-    add(
-        "--ema",
-        type=check.steps,
-        default=1000,
-        help="steps that the averaged weights span; 0: off",
-    )
+    add("--ema", type=check.steps, default=1000, help="steps that averaged weights span; 0: off")
 
     add = parser.add_argument_group("optimization").add_argument
     add("--epochs", type=check.positive_int, default=50, help="passes over the training set")
@@ -471,14 +466,8 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         default=0.125,
         help="factor of both rates in the last tenth of 40 or more epochs; 1: constant",
     )
-    add(
-        "--betas",
-        type=check.fraction,
-        nargs=2,
-        default=[0.0, 0.99],
-        metavar=("BETA1", "BETA2"),
-        help="Adam's decay rates",
-    )
+    pair = {"type": check.fraction, "nargs": 2, "metavar": ("BETA1", "BETA2")}
+    add("--betas", default=[0.0, 0.99], help="Adam's decay rates", **pair)
     add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: off")
 
     run = parser.add_argument_group("run")
