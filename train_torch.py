@@ -499,7 +499,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         if saved["run_dir"] is None:
             parser.error(f"argument --resume: {args.resume} is not in a run directory")
         defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
-        args = parser.parse_resumed(argv, defaults, set(HYPERPARAMETERS) - {"epochs"})
+        args = parser.parse_resumed(argv, defaults, {*HYPERPARAMETERS, "name"} - {"epochs"})
         done, planned = saved["epoch"], saved["args"]["epochs"]
         if args.epochs <= done:
             final = lr_factor(args.final_lr, done, planned) != 1

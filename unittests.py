@@ -1064,7 +1064,8 @@ class ResumeTest(RunTest):
     def test_only_what_changes_the_result_must_agree(self):
         run = self.run_main("--epochs", "1")
         resumed = ["--resume", str(run), "--epochs", "2"]
-        for name, value in {"lr": "0.1", "seed": "1", "z_dim": "3", "dp_rate_gen": "0.5"}.items():
+        others = {"lr": "0.1", "seed": "1", "z_dim": "3", "dp_rate_gen": "0.5", "name": "other"}
+        for name, value in others.items():
             message = self.rejected(*resumed, f"--{name}", value)
             self.assertRegex(message, f"argument --{name}: .*{value}", "a contradiction")
         contents = torch.load(run / CHECKPOINT, weights_only=True)
