@@ -105,8 +105,6 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(
-            f"could not write {path} ({error.strerror}); it was left as it was"
-        ) from error
+        raise OSError(f"could not write {path} ({error.strerror}); it is unchanged") from error
     for leftover in path.parent.glob(f"{path.name}.*.unfinished"):  # of processes that were killed
         leftover.unlink(missing_ok=True)
