@@ -31,7 +31,7 @@ class Checkpoint:
     """The checkpoint file of a run, replaced as a whole: at any moment it is complete.
 
     `state` are the model and the optimizers by name. They are restored from `saved`, what
-    `load_checkpoint` has read from the file; OSError is raised if that is of other networks.
+    `load_checkpoint` has read from the file; OSError is raised if other networks were saved.
     """
 
     def __init__(self, run_dir: Path, state: dict[str, Any], saved: dict | None = None):

@@ -14,7 +14,7 @@ import torch
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+    """Shows informative defaults, not None or False."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or action.default is False
@@ -97,19 +97,30 @@ def device(text: str) -> str:
         raise argparse.ArgumentTypeError(f"there is no device {text!r} here") from None
 
 
+def run(main: Callable[[], None], *errors: type[Exception]) -> None:
+    """Runs a script: these errors are one line and exit status 1; Ctrl-C is 130 (128 + SIGINT)."""
+    try:
+        main()
+    except errors as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except KeyboardInterrupt:
+        print("\nInterrupted.", flush=True)
+        sys.exit(130)
+
+
 @contextlib.contextmanager
 def interruptible(run_dir: Path) -> Iterator[None]:
-    """Turns Ctrl-C into one line that says how to resume, and exit status 130 (128 + SIGINT)."""
+    """Turns Ctrl-C into one line that says how to resume, and exit status 130."""
     try:
         yield
     except KeyboardInterrupt:
-        command = shlex.join(["python", sys.argv[0], "--resume", str(run_dir)])
+        command = shlex.join(["python", sys.argv[0], "--resume", run_dir.as_posix()])
         print(f"\nInterrupted. To resume: {command}", flush=True)
         sys.exit(130)
 
 
 def print_thread_hint(device: str) -> None:
-    """Prints the faster command if other processes hold some of this machine's cores.
+    """Prints the faster command if other processes may hold some of this machine's cores.
 
     Threads that have to share cores spend most of their time waiting for each other.
     """
@@ -119,8 +130,9 @@ def print_thread_hint(device: str) -> None:
     free = max(1, cores - round(load))
     if free < torch.get_num_threads():
         command = shlex.join(["python", *sys.argv])
-        print(f"Busy machine (load {load:.1f} on {cores} cores). This would be faster:")
-        print(f"OMP_NUM_THREADS={free} {command}", flush=True)
+        print(
+            f"Load {load:.1f} on {cores} cores. If busy, faster: OMP_NUM_THREADS={free} {command}"
+        )
 
 
 def supports_bf16(device: str) -> bool:

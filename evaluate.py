@@ -7,7 +7,6 @@ Scores depend on the number of samples: compare those of the same number.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +88,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OSError as error:
-        sys.exit(f"evaluate.py: {error}")
+    check.run(main, OSError)

@@ -67,14 +67,9 @@ def mnist(
         fetch(raw, [name for name in MD5 if not (raw / name).exists()])
     archives = {name: (raw / name).read_bytes() for name in names}
     images, labels = (parse_idx(content, raw / name) for name, content in archives.items())
-    if any(
-        hashlib.md5(archives[name], usedforsecurity=False).hexdigest() != MD5[name]
-        for name in names
-    ):
-        print(
-            f"Data:        {raw} is not the original MNIST (different MD5); using it",
-            file=sys.stderr,
-        )
+    md5 = {name: hashlib.md5(archives[name], usedforsecurity=False) for name in names}
+    if train and any(md5[name].hexdigest() != MD5[name] for name in names):
+        print(f"Data:        {raw} is not the original MNIST, but used", file=sys.stderr)
     if images.shape != (len(labels), 28, 28):
         shape = list(images.shape)
         raise OSError(f"{raw} has images of shape {shape} and {len(labels)} labels, not 28 x 28")
@@ -150,8 +145,12 @@ def fetch(raw: Path, missing: list[str]) -> None:
             raw.mkdir(parents=True, exist_ok=True)
             for name in missing:
                 copy = raw / f"{name}.{secrets.token_hex(4)}.unfinished"
-                shutil.copyfile(Path(folder, "MNIST", "raw", name), copy)
-                os.replace(copy, raw / name)
+                try:
+                    shutil.copyfile(Path(folder, "MNIST", "raw", name), copy)
+                    if not (raw / name).exists():  # another process may have been faster
+                        os.replace(copy, raw / name)
+                finally:
+                    copy.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         reason = "no mirror provided it" if isinstance(error, RuntimeError) else error
         raise OSError(

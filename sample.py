@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -210,7 +209,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        sys.exit(f"sample.py: {error}")
+    check.run(main, OSError, ValueError)

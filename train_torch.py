@@ -2,11 +2,11 @@
 
     python train_torch.py --progress_bar              on a laptop
     sbatch train.job --epochs 100                     on a Slurm cluster, any flag after the script
-    tensorboard --logdir GAN_logs/                    to watch the digits appear
+    tensorboard --logdir GAN_logs/ --samples_per_plugin images=1000    to watch the digits appear
 
-A run writes curves and sample grids for TensorBoard, the grids as PNG files, its arguments and a
-checkpoint into GAN_logs/<date_time>/. Read from top to bottom: the model with its two training
-steps, the sample grids, one epoch, the run, the command line.
+A run writes curves and sample grids for TensorBoard, the grids as PNG files, its arguments, a
+checkpoint, and in the end scores and a film into GAN_logs/<date_time>/. Read from top to bottom:
+the model with its two training steps, the sample grids, one epoch, the run, the command line.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import json
 import os
 import random
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 # OpenMP's threads wait for each other in a busy loop; a shorter one costs little on an idle
-# machine, and on a busy one keeps a step from taking up to 60 times as long (benchmarks/speed.py).
+# machine, and on a busy one keeps a step from taking several times as long (benchmarks/speed.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import numpy as np
@@ -53,13 +52,21 @@ from utils import (
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
-MODEL = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc", "ema", "r1"]
+MODEL_ARGS = [
+    "z_dim",
+    "hidden_dims_gen",
+    "hidden_dims_disc",
+    "dp_rate_gen",
+    "dp_rate_disc",
+    "ema",
+    "r1",
+]
 HYPERPARAMETERS = ["lr", "lr_disc", "final_lr", "betas", "batch_size", "epochs", "seed"]
-HYPERPARAMETERS += ["precision", *MODEL]
+HYPERPARAMETERS += ["precision", *MODEL_ARGS]
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
-FIRST = (1, 2, 3, 5)  # epochs with sample grids whatever --save_every is: digits appear here
+EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
-SCORED = 2000  # samples at each --save_every; 10,000 at the end
+NUM_SCORED = 2000  # samples at each --save_every; 10,000 at the end
 STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
@@ -110,7 +117,7 @@ class GAN(nn.Module):
             ValueError: there is no checkpoint, or it does not fit this version or models.py.
         """
         saved = load_checkpoint(run)
-        model = cls(**{name: saved["args"][name] for name in MODEL})
+        model = cls(**{name: saved["args"][name] for name in MODEL_ARGS})
         try:
             if "generator" in saved:  # of pretrained/
                 model.averaged.module.load_state_dict(saved["generator"])
@@ -299,7 +306,8 @@ def train_gan(
 
 def losses(logger_gen: TensorBoardLogger, logger_disc: TensorBoardLogger) -> str:
     """The last written means of both losses; short, to fit 80 columns."""
-    return f"G {logger_gen.means['loss']:.3f} D {logger_disc.means['loss']:.3f}"
+    gen, disc = (logger.means["loss"] for logger in (logger_gen, logger_disc))
+    return f"G {gen:.3f} D {disc:.3f}" + (" (D has won)" if disc < 0.01 else "")
 
 
 def seed_everything(seed: int, epoch: int = 0) -> None:
@@ -321,7 +329,7 @@ def save_samples(
     generate_and_save(model, epoch, writer)
     interpolate_and_save(model, epoch, writer, batch_size=16)
     if reference and epoch > 0:
-        log_scores(writer, score_samples(model, reference, SCORED), step)
+        log_scores(writer, score_samples(model, reference, NUM_SCORED), step)
 
 
 def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Reference | None) -> None:
@@ -345,10 +353,11 @@ def load_reference(args: argparse.Namespace) -> Reference | None:
     """The test images as the reference of scores; None, and one printed line, without them."""
     try:
         test = mnist(args.data_dir or DATA_DIR, download=False, train=False).dataset
-    except (TypeError, OSError) as error:  # another mnist.py may have no parameter `train`
+        images, labels = test.images, test.labels
+    except (TypeError, AttributeError, OSError) as error:  # another mnist.py may have none
         print(f"Scores:      none ({error})")
         return None
-    return Reference.of(test.images, test.labels)
+    return Reference.of(images, labels)
 
 
 def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[str, float]:
@@ -364,7 +373,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
 
     Raises:
         OSError: data, log directory or checkpoint could not be read or written.
-        FloatingPointError: training diverged; the last checkpoint is from before.
+        FloatingPointError: training diverged; the last checkpoint predates it.
     """
     check.print_thread_hint(args.device)
     loader = mnist(args.data_dir or DATA_DIR, args.batch_size, args.num_workers)
@@ -372,7 +381,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
     seed_everything(args.seed)
-    model = GAN(**{name: getattr(args, name) for name in MODEL}).to(args.device)
+    model = GAN(**{name: getattr(args, name) for name in MODEL_ARGS}).to(args.device)
     adam = functools.partial(torch.optim.Adam, betas=args.betas, fused=True)
     optimizer_gen = adam(model.generator.parameters(), lr=args.lr)
     optimizer_disc = adam(model.discriminator.parameters(), lr=args.lr_disc)
@@ -385,8 +394,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with check.interruptible(run_dir), SummaryWriter(run_dir, purge_step=step + 1) as writer:
-        if not saved:
-            checkpoint.save(epoch=0, args=vars(args))
+        checkpoint.save(epoch=epochs_done, args=vars(args))
         logger_gen = TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = TensorBoardLogger(writer, name="discriminator", step=step)
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
@@ -407,16 +415,16 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
             seconds = time.perf_counter() - started
             log_speed(writer, seconds, len(loader.dataset), logger_gen.step)
 
-            grids_due = epoch in (*FIRST, args.epochs) or epoch % args.save_every == 0
+            grids_due = epoch in (*EARLY_EPOCHS, args.epochs) or epoch % args.save_every == 0
             if grids_due:
                 save_samples(model, epoch, logger_gen.step, writer, reference)
+            if grids_due and not bars:
+                print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             if epoch == args.epochs:
                 save_results(model, logger_gen.step, writer, reference)
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(epoch=epoch, args=vars(args))
-            if grids_due and not bars:
-                print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             bar.update()
         bar.close()
     print(f"Film:        {run_dir / PROGRESS}\nCheckpoint:  {run_dir / CHECKPOINT}")
@@ -424,7 +432,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
 
 def print_start(run_dir: Path) -> None:
     """Prints where the run writes to, and the command that shows all of its sample grids."""
-    log_dir = shlex.quote(str(run_dir.parent))
+    log_dir = shlex.quote(run_dir.parent.as_posix())
     print(f"Logs:        {run_dir}")
     print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
 
@@ -474,7 +482,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add = run.add_argument
     add("--seed", type=check.seed, default=42, help="seed of every random number")
     add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, ...")
-    add("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is faster")
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="of matmuls")
     add("--data_dir", type=check.directory, help="directory with MNIST/raw/*.gz, if not data/")
     add("--num_workers", type=check.workers, default=0, help="data-loading processes")
     resume = run.add_mutually_exclusive_group().add_argument
@@ -504,13 +512,16 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         if args.epochs <= done:
             final = lr_factor(args.final_lr, done, planned) != 1
             more = "start a run with more --epochs" if final else "pass a larger --epochs"
-            print(f"{saved['run_dir']} has finished {done} epochs; for more, {more}")
+            print(f"{saved['run_dir']} has finished its {done} epochs; for more, {more}")
             parser.exit()
-        factors = {lr_factor(args.final_lr, done, epochs) for epochs in (planned, args.epochs)}
-        if len(factors) > 1:
+        before, now = (
+            [lr_factor(args.final_lr, epoch, epochs) for epoch in range(1, done + 1)]
+            for epochs in (planned, args.epochs)
+        )
+        if before != now:
             parser.error(
-                f"argument --epochs: in a run of {args.epochs} epochs, epoch {done} would have had "
-                "a different learning rate"
+                f"argument --epochs: in a run of {args.epochs} epochs, those done would have had "
+                "another learning rate; start a new run"
             )
     if args.precision == "bf16" and not check.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
@@ -518,7 +529,4 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
 
 
 if __name__ == "__main__":
-    try:
-        main(*parse_args())
-    except (OSError, FloatingPointError) as error:
-        sys.exit(f"train_torch.py: {error}")
+    check.run(lambda: main(*parse_args()), OSError, FloatingPointError)

@@ -48,7 +48,7 @@ from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, HYPERPARAMETERS, parse_args, seed_everything, train_gan
 from utils import CHARTS, QUALITY, TensorBoardLogger, film, git_commit, save_images, to_gray
 
-IMAGES, LABELS, *_ = MD5
+IMAGES, LABELS, TEST_IMAGES, _ = MD5
 
 
 def setUpModule():
@@ -148,7 +148,9 @@ class GANTest(unittest.TestCase):
         expected = GeneratorMLP(z_dim=3, hidden_dims=[5, 6], dp_rate=0.2)
         self.assertEqual(str(model.generator), str(expected), "the generator has other arguments")
         expected = DiscriminatorMLP(hidden_dims=[7], dp_rate=0.4)
-        self.assertEqual(str(model.discriminator), str(expected), "the discriminator has others")
+        self.assertEqual(
+            str(model.discriminator), str(expected), "the discriminator has other arguments"
+        )
         self.assertEqual(model.latents(2).shape, (2, 3), "z_dim is not used")
 
     def test_losses_and_logged_values_are_those_worked_out_by_hand(self):
@@ -415,6 +417,7 @@ class MnistTest(TemporaryDirectoryTest):
 
         fashion = idx(np.full((60_000, 28, 28), 7))
         (self.raw / IMAGES).write_bytes(fashion)
+        (self.raw / TEST_IMAGES).write_bytes(idx(np.full((10_000, 28, 28), 7)))
         (self.raw / LABELS).unlink()
         (self.raw / IMAGES).with_suffix("").touch()  # as a kill during unpacking leaves it
         with local_mirror(), redirect_stderr(io.StringIO()) as printed:
@@ -422,7 +425,9 @@ class MnistTest(TemporaryDirectoryTest):
             with full, self.assertRaisesRegex(OSError, "disk full"):
                 mnist(self.directory)
             self.assertFalse((self.raw / LABELS).exists(), "copied in place instead of moved")
+            self.assertEqual(list(self.raw.glob("*.unfinished")), [], "a part of a file is left")
             loader = mnist(self.directory)
+            mnist(self.directory, train=False)
         self.assertTrue((self.raw / IMAGES).read_bytes() == fashion, "a user's file is overwritten")
         self.assertEqual(loader.dataset.images.unique().tolist(), [7], "other images were used")
         lines = printed.getvalue().splitlines()
@@ -744,7 +749,7 @@ class RunTest(TemporaryDirectoryTest):
         (raw / LABELS).write_bytes(idx(np.arange(256) % 10))
         self.small = ["--hidden_dims_gen", "32", "--hidden_dims_disc", "24", "--batch_size", "64"]
         self.small += ["--data_dir", str(self.data), "--final_lr", "1"]
-        first = mock.patch("train_torch.FIRST", ())
+        first = mock.patch("train_torch.EARLY_EPOCHS", ())
         self.addCleanup(first.stop)
         first.start()
 
@@ -790,7 +795,7 @@ class RunTest(TemporaryDirectoryTest):
 
 class TrainingTest(RunTest):
     def test_what_a_run_leaves_and_prints(self):
-        with mock.patch("train_torch.FIRST", (3,)):
+        with mock.patch("train_torch.EARLY_EPOCHS", (3,)):
             run = self.run_main("--epochs", "5", "--save_every", "2", "--name", "first")
         self.assertRegex(run.name, r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_first$", "--name is ignored")
         for tag in ("samples", "interpolation"):
@@ -904,7 +909,10 @@ class TrainingTest(RunTest):
         run = self.run_main(*flags, "1", "--save_every", "9")
         again = self.run_main(*flags, "1", "--save_every", "1")
         self.assert_same_end(again, run, "with the same seed and more sample grids")
-        weights, others = (load_checkpoint(x)["model"] for x in (run, self.run_main(*flags, "2")))
+        other = self.run_main(*flags, "2")
+        first = [(x / "samples_epoch_0000.png").read_bytes() for x in (run, other)]
+        self.assertNotEqual(*first, "the initialization ignores the seed")
+        weights, others = (load_checkpoint(x)["model"] for x in (run, other))
         for name in weights.keys() - {"averaged.n_averaged"}:
             self.assertFalse(torch.equal(weights[name], others[name]), f"{name} ignores the seed")
 
@@ -912,10 +920,18 @@ class TrainingTest(RunTest):
         directories = {make_run_dir(self.directory) for _ in range(5)}
         self.assertEqual(len(directories), 5, "two runs write into the same directory")
 
+    def test_a_discriminator_that_has_won_is_named(self):
+        for loss, named in [(0.004, True), (0.02, False)]:
+            loggers = (types.SimpleNamespace(means={"loss": mean}) for mean in (11.9, loss))
+            message = train_torch.losses(*loggers)
+            self.assertEqual("D has won" in message, named, f"{message} at {loss=}")
+
     def test_progress_bars_fit_80_columns_and_show_both_losses(self):
         window = mock.patch.object(TensorBoardLogger.__init__, "__defaults__", (2, None, 0))
-        with window, mock.patch.dict("os.environ", {"COLUMNS": "80"}):
-            self.run_main("--progress_bar", "--epochs", "2")
+        hint = mock.patch("command_line.print_thread_hint")
+        with window, hint as hint, mock.patch.dict("os.environ", {"COLUMNS": "80"}):
+            self.run_main("--progress_bar", "--epochs", "2", "--device", "cpu")
+        hint.assert_called_once_with("cpu")
         output = self.output.getvalue()
         bars = output[output.index("epochs:") : output.index("Film:")]
         self.assertRegex(bars, r"G \d+\.\d{3} D \d+\.\d{3}, [\d,]+ img/s")
@@ -1067,7 +1083,9 @@ class ResumeTest(RunTest):
         others = {"lr": "0.1", "seed": "1", "z_dim": "3", "dp_rate_gen": "0.5", "name": "other"}
         for name, value in others.items():
             message = self.rejected(*resumed, f"--{name}", value)
-            self.assertRegex(message, f"argument --{name}: .*{value}", "a contradiction")
+            self.assertRegex(
+                message, f"argument --{name}: .*{value}", "a contradiction is accepted"
+            )
         contents = torch.load(run / CHECKPOINT, weights_only=True)
         contents["args"] |= {"device": "cuda:0", "num_workers": 7, "progress_bar": True}
         torch.save(contents, run / CHECKPOINT)
@@ -1093,7 +1111,9 @@ class ResumeTest(RunTest):
         expected = [0.08, 0.04] * 4 * 36 + [0.02, 0.01] * 4 * 4
         self.assertEqual(rates, expected, "not for both, at another epoch, or swapped")
         message = self.rejected("--resume", str(run), "--epochs", "80")
-        self.assertRegex(message, "in a run of 80 epochs, epoch 40 would", "not as a straight run")
+        self.assertRegex(message, "in a run of 80 epochs, those done would", "not a straight run")
+        message = self.rejected("--resume", str(run), "--epochs", "41")  # 37 would be another
+        self.assertRegex(message, "in a run of 41 epochs, those done would", "not a straight run")
         factors = [train_torch.lr_factor(0.5, epoch, 39) for epoch in range(1, 40)]
         self.assertEqual(factors, [1] * 39, "a short run has the low rate")
 
@@ -1119,12 +1139,28 @@ class ResumeTest(RunTest):
 
     def test_ctrl_c_prints_one_line_with_the_command_that_resumes(self):
         interrupted = mock.patch("train_torch.train_gan", side_effect=KeyboardInterrupt)
-        with interrupted, self.assertRaises(SystemExit) as stop:
+        with interrupted as train, self.assertRaises(SystemExit) as stop:
             self.run_main("--epochs", "1")
+        self.assertEqual(train.call_args.args[6:], (False, False), "bars or bf16 without a flag")
         (run,) = (self.directory / "logs").iterdir()
         self.assertEqual(stop.exception.code, 130, "exit status is not 128 + SIGINT")
         last_line = f"--resume .*{run.name}.*\n$"
         self.assertRegex(self.output.getvalue(), last_line, "does not say how to resume")
+        with interrupted, self.assertRaises(SystemExit):
+            self.resume(run, "--epochs", "7")
+        epochs = load_checkpoint(run)["args"]["epochs"]
+        self.assertEqual(epochs, 7, "the printed command would forget the new --epochs")
+
+    def test_errors_and_ctrl_c_of_a_script_are_one_line(self):
+        for error, status, said in [
+            (OSError("no disk"), f"{Path(sys.argv[0]).name}: no disk", ""),
+            (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
+        ]:
+            with redirect_stdout(io.StringIO()) as printed, self.assertRaises(SystemExit) as stop:
+                command_line.run(mock.Mock(side_effect=error), OSError)
+            self.assertEqual((stop.exception.code, printed.getvalue()), (status, said), "not so")
+        with self.assertRaises(KeyError, msg="hides errors of the code"):
+            command_line.run(mock.Mock(side_effect=KeyError), OSError)
 
     def test_two_processes_on_one_run(self):
         run = self.run_main("--epochs", "1")
@@ -1355,15 +1391,17 @@ class CommandLineTest(RunTest):
             for flag, value in re.findall(r"(--\w+) (\S+)", invalid):
                 with mock.patch("command_line.supports_bf16", return_value=False):
                     message = self.rejected("--device", "cpu", flag, value)
-                self.assertRegex(message, f"argument {flag}: .*{reason}", "names no reason")
+                self.assertRegex(
+                    message, f"argument {flag}: .*{reason}", "does not say what is expected"
+                )
                 self.assertIn(repr(value), message, "does not name the value")
         self.assertIn("not allowed with", self.rejected("--resume", "x", "--job_id", "1"))
         self.assertEqual({*self.directory.iterdir()}, {file, self.data}, "something was created")
 
     def test_user_errors_end_with_one_line(self):
-        (self.directory / "MNIST").touch()  # in place of a directory
+        (self.data / "MNIST" / "raw" / IMAGES).write_bytes(b"corrupted")
         logs = self.directory / "logs"
-        cases = [("--batch_size", "0", 2), ("--data_dir", str(self.directory), 1)]
+        cases = [("--batch_size", "0", 2), ("--data_dir", str(self.data), 1)]
         for flag, value, status in cases:
             done = python(train_torch.__file__, "--log_dir", str(logs), flag, value)
             self.assertEqual(done.returncode, status, f"another exit status for {flag}")

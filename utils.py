@@ -112,7 +112,7 @@ class TensorBoardLogger:
             if not math.isfinite(mean) or abs(mean) > DIVERGED:
                 raise FloatingPointError(
                     f"training diverged: {self.prefix}{key} became {mean:g} by step {self.step}; "
-                    "try a lower --lr"
+                    "try lower learning rates (--lr, --lr_disc)"
                 )
             self.summary_writer.add_scalar(self.prefix + key, mean, self.step)
 

@@ -1,4 +1,4 @@
-"""Provokes the failures of docs/failures.md and makes its pictures.
+"""Provokes the failures of docs/failures.md and makes its figures.
 
     python benchmarks/failures.py [NAME ...]        all of them: about six minutes
 
@@ -76,7 +76,7 @@ def provoke(failure: Failure, copy: Path) -> Path:
     return run
 
 
-def picture(name: str, run: Path) -> None:
+def figure(name: str, run: Path) -> None:
     """Draws the last sample grid beside the curves, and prints the score."""
     curves = scalars(run)
     grids = {"samples": max(run.glob("samples_epoch_*.png")), "raw weights": run / "raw.png"}
@@ -118,7 +118,7 @@ def main(names: list[str]) -> None:
     PICTURES.mkdir(exist_ok=True)
     for name in names or FAILURES:
         with tempfile.TemporaryDirectory() as copy:
-            picture(name, provoke(FAILURES[name], Path(copy)))
+            figure(name, provoke(FAILURES[name], Path(copy)))
 
 
 if __name__ == "__main__":

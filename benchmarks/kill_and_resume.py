@@ -65,12 +65,12 @@ def finish(flags: list[str], logs: Path) -> dict:
 def kill(
     flags: list[str], logs: Path, sent: signal.Signals, moment: str, epoch: int, seconds: float
 ) -> tuple[int, float, str]:
-    """Starts or resumes a run and kills it at such a moment.
+    """Starts or resumes a run and kills it at the given moment.
 
     Args:
         moment: "start-up"; "run directory": when it was created and has no checkpoint yet;
             "training"; or "writing": when a checkpoint is being written.
-        epoch: for the last two, whose sample grid has to be there first.
+        epoch: for the last two, the epoch whose sample grid has to exist first.
         seconds: to wait then; for the first two, from the start of the process.
 
     Returns:
@@ -106,11 +106,11 @@ def kill(
     output = process.communicate()[0]
     if FINISHED in output:
         return 0, 0, ""
-    if sent == signal.SIGINT and (began or process.returncode == 130):
-        right = process.returncode == 130 and "Traceback" not in output
-        right &= sum("--resume" in line for line in output.splitlines()) == 1
-    else:  # SIGINT, too, before the run starts
-        right = process.returncode == -sent
+    if sent == signal.SIGINT and process.returncode == 130:
+        right = "Interrupted" in output and "Traceback" not in output
+        right &= not began or sum("--resume" in line for line in output.splitlines()) == 1
+    else:  # SIGINT, too, while modules are imported
+        right = process.returncode == -sent and not (sent == signal.SIGINT and began)
     return process.returncode, lost, "" if right else f"{moment}: {output}"
 
 

@@ -16,7 +16,7 @@ python=$VIRTUAL_ENV/bin/python
 skip() { echo "skipped: $*"; exit 77; }
 
 # fail NAME JOB WHY: the test failed; shows the end of what the job printed.
-fail() { echo "FAILED: $1: $3"; tail -n 20 "slurm_output_${2%_*}.out"; exit 1; }
+fail() { echo "FAILED: $1: $3"; tail -n 20 "slurm_output_$(id_of "$2").out"; exit 1; }
 
 # await SECONDS COMMAND...: waits until the command succeeds, no longer than that.
 await() {
@@ -115,6 +115,8 @@ small=(--device cpu --hidden_dims_gen 64 --hidden_dims_disc 64 --save_every 1)
 
 # value JOB NAME: one of the values that scontrol shows.
 value() { scontrol -o show job "$1" | sed -n "s/.* $2=\([^ ]*\).*/\1/p"; }
+# id_of JOB: the job's own number, that of a task of an array, too.
+id_of() { scontrol -o show job "$1" | sed -n "s/^JobId=\([0-9]*\).*/\1/p"; }
 trains() { compgen -G "GAN_logs/*_job$1/samples_epoch_0001.png" >/dev/null; }
 second_minute() { [[ $(value "$1" RunTime) > 00:01:02 ]]; }
 restarted() { [ "$(value "$1" Restarts)" -gt 0 ]; }
@@ -157,6 +159,10 @@ grep -q "epoch   3/3" "slurm_output_$job.out" || fail "one job" "$job" "no line 
 [ "$(wc -l < "slurm_output_$job.out")" -lt 40 ] || fail "one job" "$job" "prints too much"
 trains "$job" || fail "one job" "$job" "no logs in the directory it was submitted from"
 echo "ok: one job: $(grep "epoch   3/3" "slurm_output_$job.out")"
+more=$(sbatch --parsable --gpus=0 "$script" --resume GAN_logs/*_job"$job" --epochs 4 --device cpu)
+ends "more epochs" "$more" COMPLETED 0
+grep -q "epoch   4/4" "slurm_output_$more.out" || fail "more epochs" "$more" "--resume has no effect"
+echo "ok: more epochs: $(grep "epoch   4/4" "slurm_output_$more.out")"
 
 # So many epochs that six jobs side by side take 160 seconds: the warning comes 60 to 90 seconds
 # before the time limit of 3 minutes.
@@ -202,4 +208,8 @@ ends "array" "${array}_0" COMPLETED 0
 restarted "${array}_0" && fail "array" "$array" "the other task was restarted too"
 seeds=$(grep -h '"seed"' GAN_logs/*_job"${array}"_{0,1}/args.json | xargs)
 [ "$seeds" = "seed: 42, seed: 43," ] || fail "array" "$array" "has $seeds"
-echo "ok: array: $seeds in run directories of their own"
+for task in "$array"_{0,1}; do
+    [ "$(grep -c "^Logs: " "slurm_output_$(id_of "$task").out")" -eq $((1 + $(value "$task" Restarts))) ] ||
+        fail "array" "$task" "the tasks write into the same file"
+done
+echo "ok: array: $seeds in run directories and output files of their own"
