@@ -129,10 +129,8 @@ def print_thread_hint(device: str) -> None:
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     free = max(1, cores - round(load))
     if free < torch.get_num_threads():
-        command = shlex.join(["python", *sys.argv])
-        print(
-            f"Load {load:.1f} on {cores} cores. If busy, faster: OMP_NUM_THREADS={free} {command}"
-        )
+        faster = f"OMP_NUM_THREADS={free} {shlex.join(['python', *sys.argv])}"
+        print(f"Load {load:.1f} on {cores} cores. If others hold them: {faster}", flush=True)
 
 
 def supports_bf16(device: str) -> bool:
