@@ -10,16 +10,14 @@ the model with its two training steps, the sample grids, one epoch, the run, the
 """
 
 import argparse
-import functools
 import json
 import os
 import random
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 # OpenMP's threads wait for each other in a busy loop; a shorter one costs little on an idle
 # machine, and on a busy one keeps a step from taking several times as long (benchmarks/speed.py).
@@ -35,32 +33,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import command_line as check
+import utils
 from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, make_run_dir, replace_file
 from metrics import Reference, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
-from utils import (
-    PROGRESS,
-    TensorBoardLogger,
-    film,
-    log_run,
-    log_scores,
-    log_speed,
-    save_images,
-    save_scores,
-)
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
-MODEL_ARGS = [
-    "z_dim",
-    "hidden_dims_gen",
-    "hidden_dims_disc",
-    "dp_rate_gen",
-    "dp_rate_disc",
-    "ema",
-    "r1",
-]
+MODEL_ARGS = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"]
+MODEL_ARGS += ["ema", "r1"]
 HYPERPARAMETERS = ["lr", "lr_disc", "final_lr", "betas", "batch_size", "epochs", "seed"]
 HYPERPARAMETERS += ["precision", *MODEL_ARGS]
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
@@ -140,9 +122,7 @@ class GAN(nn.Module):
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Generates `batch_size` images, `[B, C, H, W]` in [-1, 1], without dropout.
 
-        Args:
-            batch_size: number of images.
-            generator: RNG of the latents; torch's global one by default.
+        `generator` is the RNG of the latents; by default it is torch's global one.
         """
         return self.generate(self.latents(batch_size, generator))
 
@@ -174,23 +154,21 @@ class GAN(nn.Module):
         """The generator's loss: the discriminator should classify its images as real.
 
         This is the non-saturating loss -log D(G(z)): its gradient does not vanish while the
-        discriminator is sure that the images are fake (Goodfellow et al., 2014, section 3).
+        discriminator is sure that the images are fake (Goodfellow et al., 2014, section 3). It
+        flows through the discriminator, but only the generator's parameters are to be updated.
 
         Args:
             x_real: real images `[B, C, H, W]`; only their number matters here.
 
         Returns:
-            The loss and the scalars to log. Its gradient flows through the discriminator, which
-            does not learn here: only the generator's parameters are to be updated.
+            The loss and the scalars to log.
         """
         x_fake = self.generator(self.latents(len(x_real)))
         logits = self.discriminator(x_fake)
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return loss, {"loss": loss.detach()}
 
-    def discriminator_step(
-        self, x_real: Tensor, r1: float = 0.0
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_step(self, x_real: Tensor, r1: float = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss: it should tell real images from generated ones.
 
         Real and fake images go through the discriminator in one batch. For an MLP that is the same
@@ -234,7 +212,7 @@ def generate_and_save(
 ) -> Path:
     """Saves a grid of samples, of the same latents at every epoch and on every device."""
     images = model.sample(batch_size, torch.Generator().manual_seed(0))
-    return save_images(images, 8, "samples", epoch, summary_writer)
+    return utils.save_images(images, 8, "samples", epoch, summary_writer)
 
 
 def interpolate_and_save(
@@ -247,14 +225,14 @@ def interpolate_and_save(
     """Saves a grid of interpolations, one per row, of the same latents at every epoch."""
     images = model.interpolate(batch_size, interpolation_steps, torch.Generator().manual_seed(0))
     columns = interpolation_steps + 2
-    return save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
+    return utils.save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
 
 
 def train_gan(
     model: GAN,
     train_loader: DataLoader,
-    logger_gen: TensorBoardLogger,
-    logger_disc: TensorBoardLogger,
+    logger_gen: utils.TensorBoardLogger,
+    logger_disc: utils.TensorBoardLogger,
     optimizer_gen: torch.optim.Optimizer,
     optimizer_disc: torch.optim.Optimizer,
     progress_bar: bool = False,
@@ -271,10 +249,8 @@ def train_gan(
     device = model.device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     # What each loss is differentiated by: gradients of the other network would be wasted time.
-    weights_gen, weights_disc = (
-        [p for p in network.parameters() if p.requires_grad]
-        for network in (model.generator, model.discriminator)
-    )
+    weights_gen = [p for p in model.generator.parameters() if p.requires_grad]
+    weights_disc = [p for p in model.discriminator.parameters() if p.requires_grad]
     steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
     for step, (x_real, _) in enumerate(steps):
         x_real = x_real.to(device, non_blocking=True)
@@ -304,7 +280,7 @@ def train_gan(
     logger_gen.flush()
 
 
-def losses(logger_gen: TensorBoardLogger, logger_disc: TensorBoardLogger) -> str:
+def losses(logger_gen: utils.TensorBoardLogger, logger_disc: utils.TensorBoardLogger) -> str:
     """The last written means of both losses; short, to fit 80 columns."""
     gen, disc = (logger.means["loss"] for logger in (logger_gen, logger_disc))
     return f"G {gen:.3f} D {disc:.3f}" + (" (D has won)" if disc < 0.01 else "")
@@ -329,15 +305,15 @@ def save_samples(
     generate_and_save(model, epoch, writer)
     interpolate_and_save(model, epoch, writer, batch_size=16)
     if reference and epoch > 0:
-        log_scores(writer, score_samples(model, reference, NUM_SCORED), step)
+        utils.log_scores(writer, score_samples(model, reference, NUM_SCORED), step)
 
 
 def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Reference | None) -> None:
     """Saves what a run ends with: the film of its sample grids, and the scores."""
     run_dir = Path(writer.log_dir)
-    replace_file(run_dir / PROGRESS, film(run_dir))
+    replace_file(run_dir / utils.PROGRESS, utils.film(run_dir))
     if reference:
-        save_scores(score_samples(model, reference, 10_000), step, writer)
+        utils.save_scores(score_samples(model, reference, 10_000), step, writer)
 
 
 def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
@@ -365,11 +341,8 @@ def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[st
     return score(model.sample(num_samples, torch.Generator().manual_seed(0)), reference)
 
 
-def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> None:
-    """Trains a GAN in a new run directory, or resumes training in that of a checkpoint.
-
-    Args:
-        args, saved: what `parse_args` returns.
+def main(args: argparse.Namespace, saved: dict | None = None) -> None:
+    """Trains a GAN with what `parse_args` returns, in a new run directory or in that of `saved`.
 
     Raises:
         OSError: data, log directory or checkpoint could not be read or written.
@@ -382,9 +355,9 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
     seed_everything(args.seed)
     model = GAN(**{name: getattr(args, name) for name in MODEL_ARGS}).to(args.device)
-    adam = functools.partial(torch.optim.Adam, betas=args.betas, fused=True)
-    optimizer_gen = adam(model.generator.parameters(), lr=args.lr)
-    optimizer_disc = adam(model.discriminator.parameters(), lr=args.lr_disc)
+    adam = {"betas": args.betas, "fused": True}
+    optimizer_gen = torch.optim.Adam(model.generator.parameters(), args.lr, **adam)
+    optimizer_disc = torch.optim.Adam(model.discriminator.parameters(), args.lr_disc, **adam)
     state = {"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
     run_dir = saved["run_dir"] if saved else make_run_dir(args.log_dir, args.name, args.job_id)
     checkpoint = Checkpoint(run_dir, state, saved)
@@ -395,11 +368,11 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with check.interruptible(run_dir), SummaryWriter(run_dir, purge_step=step + 1) as writer:
         checkpoint.save(epoch=epochs_done, args=vars(args))
-        logger_gen = TensorBoardLogger(writer, name="generator", step=step)
-        logger_disc = TensorBoardLogger(writer, name="discriminator", step=step)
+        logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
+        logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         if epochs_done == 0:
-            log_run(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
+            utils.log_run(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
             save_samples(model, 0, 0, writer, reference)
         print_start(run_dir)
 
@@ -413,7 +386,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars, bf16
             )
             seconds = time.perf_counter() - started
-            log_speed(writer, seconds, len(loader.dataset), logger_gen.step)
+            utils.log_speed(writer, seconds, len(loader.dataset), logger_gen.step)
 
             grids_due = epoch in (*EARLY_EPOCHS, args.epochs) or epoch % args.save_every == 0
             if grids_due:
@@ -427,7 +400,7 @@ def main(args: argparse.Namespace, saved: Mapping[str, Any] | None = None) -> No
                 checkpoint.save(epoch=epoch, args=vars(args))
             bar.update()
         bar.close()
-    print(f"Film:        {run_dir / PROGRESS}\nCheckpoint:  {run_dir / CHECKPOINT}")
+    print(f"Film:        {run_dir / utils.PROGRESS}\nCheckpoint:  {run_dir / CHECKPOINT}")
 
 
 def print_start(run_dir: Path) -> None:
@@ -446,8 +419,7 @@ def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
 def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict | None]:
     """Parses the command line; errors are one line and exit with status 2.
 
-    Returns:
-        The arguments, and the contents of the checkpoint to resume from, if there is one.
+    Returns the arguments, and the contents of the checkpoint to resume from, if there is one.
     """
     parser = check.Parser(
         "Trains a GAN that learns to generate MNIST digits.",
@@ -456,9 +428,8 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add = parser.add_argument_group("model").add_argument
     add("--z_dim", type=check.width, default=32, help="length of a latent vector")
     widths = {"type": check.widths, "nargs": "*", "metavar": "WIDTH"}
-    generator, discriminator = [128, 256, 512], [512, 256]
-    add("--hidden_dims_gen", default=generator, help="generator's hidden layers", **widths)
-    add("--hidden_dims_disc", default=discriminator, help="discriminator's hidden layers", **widths)
+    add("--hidden_dims_gen", default=[128, 256, 512], help="generator's hidden layers", **widths)
+    add("--hidden_dims_disc", default=[512, 256], help="discriminator's hidden layers", **widths)
     add("--dp_rate_gen", type=check.fraction, default=0.0, help="generator's dropout rate")
     add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's dropout rate")
     add("--ema", type=check.steps, default=1000, help="steps that averaged weights span; 0: off")
@@ -468,12 +439,8 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add("--batch_size", type=check.positive_int, default=128, help="images per step")
     add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
     add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
-    add(
-        "--final_lr",
-        type=check.share,
-        default=0.125,
-        help="factor of both rates in the last tenth of 40 or more epochs; 1: constant",
-    )
+    factor = "factor of both rates in the last tenth of 40 or more epochs; 1: constant"
+    add("--final_lr", type=check.share, default=0.125, help=factor)
     pair = {"type": check.fraction, "nargs": 2, "metavar": ("BETA1", "BETA2")}
     add("--betas", default=[0.0, 0.99], help="Adam's decay rates", **pair)
     add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: off")
@@ -519,10 +486,8 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
             for epochs in (planned, args.epochs)
         )
         if before != now:
-            parser.error(
-                f"argument --epochs: in a run of {args.epochs} epochs, those done would have had "
-                "another learning rate; start a new run"
-            )
+            other = "those done would have had another learning rate; start a new run"
+            parser.error(f"argument --epochs: in a run of {args.epochs} epochs, {other}")
     if args.precision == "bf16" and not check.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
     return args, saved
