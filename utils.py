@@ -137,7 +137,7 @@ def save_images(
     grid = make_grid(to_gray(images), nrow=columns)
     summary_writer.add_image(tag, grid, epoch)
     path = Path(summary_writer.log_dir) / f"{tag}_epoch_{epoch:04d}.png"
-    to_pil_image(grid).save(path)
+    to_pil_image(grid).save(path)  # by Pillow, as in TensorBoard: the same bytes
     return path
 
 
