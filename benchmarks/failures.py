@@ -76,8 +76,8 @@ def provoke(failure: Failure, copy: Path) -> Path:
     return run
 
 
-def figure(name: str, run: Path) -> None:
-    """Draws the last sample grid beside the curves, and prints the score."""
+def plot(name: str, run: Path) -> None:
+    """Plots the last sample grid beside the curves, and prints the score."""
     curves = scalars(run)
     grids = {"samples": max(run.glob("samples_epoch_*.png")), "raw weights": run / "raw.png"}
     grids = {title: path for title, path in grids.items() if path.exists()}
@@ -118,7 +118,7 @@ def main(names: list[str]) -> None:
     PICTURES.mkdir(exist_ok=True)
     for name in names or FAILURES:
         with tempfile.TemporaryDirectory() as copy:
-            figure(name, provoke(FAILURES[name], Path(copy)))
+            plot(name, provoke(FAILURES[name], Path(copy)))
 
 
 if __name__ == "__main__":
