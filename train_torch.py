@@ -248,7 +248,7 @@ def train_gan(
     model.train()
     device = model.device
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-    # What each loss is differentiated by: gradients of the other network would be wasted time.
+    # Each loss is differentiated with respect to its own network; the other needs no gradients.
     weights_gen = [p for p in model.generator.parameters() if p.requires_grad]
     weights_disc = [p for p in model.discriminator.parameters() if p.requires_grad]
     steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
