@@ -33,7 +33,8 @@ from metrics import Reference, score  # noqa: E402
 from mnist import mnist  # noqa: E402
 
 # The flags of each recipe. Those with 20 epochs or fewer and without "default" change one thing in
-# the default recipe with 20 epochs; of other networks, as many epochs as take about the same time.
+# the default recipe with 20 epochs; of other networks, as many epochs as take about the same time,
+# with half the learning rates if "slow".
 RECIPES = {
     "course": "",
     "default10": "--epochs 10",
@@ -50,6 +51,8 @@ RECIPES = {
     "deep": "--epochs 12 --hidden_dims_gen 128 256 512 1024",
     "layer_norm": "--epochs 19",
 }
+for network in ("wide", "deep"):
+    RECIPES[f"{network}_slow"] = f"{RECIPES[network]} --lr 1e-3 --lr_disc 5e-4"
 SCRIPTS = {"course": "course.py", "layer_norm": "layer_norm.py"}  # instead of train_torch.py
 SCORES = ["frechet_distance", "kid", "precision", "recall", "density", "coverage", "smallest_share"]
 STEPS = 469  # in an epoch
