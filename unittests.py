@@ -920,6 +920,14 @@ class TrainingTest(RunTest):
         directories = {make_run_dir(self.directory) for _ in range(5)}
         self.assertEqual(len(directories), 5, "two runs write into the same directory")
 
+    def test_data_without_test_images_are_trained_on_without_scores(self):
+        ordinary = types.SimpleNamespace(dataset=[(0, 1)])  # of somebody else's mnist.py
+        for loader in ({"side_effect": TypeError("train")}, {"return_value": ordinary}):
+            with mock.patch("train_torch.mnist", **loader), redirect_stdout(io.StringIO()) as said:
+                reference = train_torch.load_reference(parse_args([])[0])
+            self.assertIsNone(reference)
+            self.assertRegex(said.getvalue(), "^Scores: +none .*\n$", "does not say why")
+
     def test_a_discriminator_that_has_won_is_named(self):
         for loss, named in [(0.004, True), (0.02, False)]:
             loggers = (types.SimpleNamespace(means={"loss": mean}) for mean in (11.9, loss))
