@@ -440,12 +440,15 @@ class MnistTest(TemporaryDirectoryTest):
             copyfile(source, target)
             with mock.patch("shutil.copyfile", copyfile):
                 mnist(new)
+            there.update({file: file.stat().st_ino for file in raw.iterdir() if file != target})
 
+        raw, there = new / "MNIST" / "raw", {}
         with local_mirror(), mock.patch("shutil.copyfile", copy_while_another_downloads):
             images = mnist(new).dataset.images
         self.assertTrue(torch.equal(images, self.loader.dataset.images), "other images")
-        files = (new / "MNIST" / "raw").iterdir()
+        files = {file: file.stat().st_ino for file in raw.iterdir()}
         self.assertEqual({file.name for file in files}, set(MD5), "something else is left there")
+        self.assertEqual(files, there, "files of another process were replaced")
 
     def test_corrupted_archives_are_rejected_by_name_and_kept(self):
         complete = (self.raw / IMAGES).read_bytes()
