@@ -130,7 +130,7 @@ def print_thread_hint(device: str) -> None:
     free = max(1, cores - round(load))
     if free < torch.get_num_threads():
         faster = f"OMP_NUM_THREADS={free} {shlex.join(['python', *sys.argv])}"
-        print(f"Load {load:.1f} on {cores} cores. If others hold them: {faster}", flush=True)
+        print(f"Load {load:.1f} on {cores} cores. Faster if others use them: {faster}", flush=True)
 
 
 def supports_bf16(device: str) -> bool:

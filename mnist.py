@@ -69,7 +69,7 @@ def mnist(
     images, labels = (parse_idx(content, raw / name) for name, content in archives.items())
     md5 = {name: hashlib.md5(archives[name], usedforsecurity=False) for name in names}
     if train and any(md5[name].hexdigest() != MD5[name] for name in names):
-        print(f"Data:        {raw} is not the original MNIST, but used", file=sys.stderr)
+        print(f"Data:        {raw} is not the original MNIST; using it", file=sys.stderr)
     if images.shape != (len(labels), 28, 28):
         shape = list(images.shape)
         raise OSError(f"{raw} has images of shape {shape} and {len(labels)} labels, not 28 x 28")

@@ -281,7 +281,7 @@ def train_gan(
 
 
 def losses(logger_gen: utils.TensorBoardLogger, logger_disc: utils.TensorBoardLogger) -> str:
-    """The last written means of both losses; short, to fit 80 columns."""
+    """The last written means of both losses, and whether D always wins; fits 80 columns."""
     gen, disc = (logger.means["loss"] for logger in (logger_gen, logger_disc))
     return f"G {gen:.3f} D {disc:.3f}" + (" (D has won)" if disc < 0.01 else "")
 
@@ -367,7 +367,7 @@ def main(args: argparse.Namespace, saved: dict | None = None) -> None:
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with check.interruptible(run_dir), SummaryWriter(run_dir, purge_step=step + 1) as writer:
-        checkpoint.save(epoch=epochs_done, args=vars(args))
+        checkpoint.save(epoch=epochs_done, args=vars(args))  # --epochs may have been raised
         logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
         replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())

@@ -1169,7 +1169,9 @@ class ResumeTest(RunTest):
         ]:
             with redirect_stdout(io.StringIO()) as printed, self.assertRaises(SystemExit) as stop:
                 command_line.run(mock.Mock(side_effect=error), OSError)
-            self.assertEqual((stop.exception.code, printed.getvalue()), (status, said), "not so")
+            self.assertEqual(
+                (stop.exception.code, printed.getvalue()), (status, said), "not one line"
+            )
         with self.assertRaises(KeyError, msg="hides errors of the code"):
             command_line.run(mock.Mock(side_effect=KeyError), OSError)
 

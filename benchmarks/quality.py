@@ -35,6 +35,9 @@ from mnist import mnist  # noqa: E402
 # The flags of each recipe. Those with 20 epochs or fewer and without "default" change one thing in
 # the default recipe with 20 epochs; of other networks, as many epochs as take about the same time,
 # with half the learning rates if "slow".
+WIDE = "--epochs 8 --hidden_dims_gen 256 512 1024 --hidden_dims_disc 1024 512"
+DEEP = "--epochs 12 --hidden_dims_gen 128 256 512 1024"
+SLOW = " --lr 1e-3 --lr_disc 5e-4"
 RECIPES = {
     "course": "",
     "default10": "--epochs 10",
@@ -47,12 +50,12 @@ RECIPES = {
     "usual_betas": "--epochs 20 --betas 0.5 0.999",
     "z_dim_16": "--epochs 20 --z_dim 16",
     "z_dim_64": "--epochs 20 --z_dim 64",
-    "wide": "--epochs 8 --hidden_dims_gen 256 512 1024 --hidden_dims_disc 1024 512",
-    "deep": "--epochs 12 --hidden_dims_gen 128 256 512 1024",
+    "wide": WIDE,
+    "deep": DEEP,
+    "wide_slow": WIDE + SLOW,
+    "deep_slow": DEEP + SLOW,
     "layer_norm": "--epochs 19",
 }
-for network in ("wide", "deep"):
-    RECIPES[f"{network}_slow"] = f"{RECIPES[network]} --lr 1e-3 --lr_disc 5e-4"
 SCRIPTS = {"course": "course.py", "layer_norm": "layer_norm.py"}  # instead of train_torch.py
 SCORES = ["frechet_distance", "kid", "precision", "recall", "density", "coverage", "smallest_share"]
 STEPS = 469  # in an epoch
