@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # relative to the run directory
-FORMAT = 2  # increase it when older versions of this package could not read the contents
+FORMAT = 3  # increase it when other versions of this package could not read the contents
 
 
 def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | None = None) -> Path:

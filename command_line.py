@@ -64,7 +64,6 @@ positive_int = checked(int, "an integer from 1 to 1000000", lambda n: 1 <= n <= 
 width = checked(int, "an integer from 1 to 16384", lambda n: 1 <= n <= 2**14)
 widths = checked(int, "integers from 1 to 16384, separated by spaces", lambda n: 1 <= n <= 2**14)
 fraction = checked(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
-share = checked(float, "a number from 0 to 1", lambda x: 0 <= x <= 1)
 steps = checked(int, "an integer from 0 to 1000000", lambda n: 0 <= n <= 10**6)
 weight = checked(float, "a number from 0 to 1000", lambda x: 0 <= x <= 1000)
 learning_rate = checked(float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)

@@ -43,7 +43,7 @@ DATA_DIR = Path(__file__).resolve().parent / "data"
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 MODEL_ARGS = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"]
 MODEL_ARGS += ["ema", "r1"]
-HYPERPARAMETERS = ["lr", "lr_disc", "final_lr", "betas", "batch_size", "epochs", "seed"]
+HYPERPARAMETERS = ["lr", "lr_disc", "decay_from", "betas", "batch_size", "epochs", "seed"]
 HYPERPARAMETERS += ["precision", *MODEL_ARGS]
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
@@ -316,15 +316,6 @@ def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Refere
         utils.save_scores(score_samples(model, reference, 10_000), step, writer)
 
 
-def lr_factor(final_lr: float, epoch: int, epochs: int) -> float:
-    """Factor of the learning rates: `final_lr` in the last tenth of the epochs, before that 1.
-
-    A high rate learns fast, but its weights, averaged too, jitter about the best ones. In runs of
-    fewer than 40 epochs, learning fast matters more, and the factor is always 1.
-    """
-    return final_lr if epochs >= 40 and epoch > epochs - epochs // 10 else 1.0
-
-
 def load_reference(args: argparse.Namespace) -> Reference | None:
     """The test images as the reference of scores; None, and one printed line, without them."""
     try:
@@ -380,8 +371,10 @@ def main(args: argparse.Namespace, saved: dict | None = None) -> None:
         for epoch in range(epochs_done + 1, args.epochs + 1):
             started = time.perf_counter()
             seed_everything(args.seed, epoch)
-            for optimizer, lr in (optimizer_gen, args.lr), (optimizer_disc, args.lr_disc):
-                optimizer.param_groups[0]["lr"] = lr * lr_factor(args.final_lr, epoch, args.epochs)
+            # A high rate learns fast, but its weights, averaged too, jitter about the best ones.
+            decay = min(1, args.decay_from / epoch)
+            optimizer_gen.param_groups[0]["lr"] = decay * args.lr
+            optimizer_disc.param_groups[0]["lr"] = decay * args.lr_disc
             train_gan(
                 model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars, bf16
             )
@@ -439,8 +432,8 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add("--batch_size", type=check.positive_int, default=128, help="images per step")
     add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
     add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
-    factor = "factor of both rates in the last tenth of 40 or more epochs; 1: constant"
-    add("--final_lr", type=check.share, default=0.125, help=factor)
+    decay = "epoch from which both rates fall as 1 / epoch"
+    add("--decay_from", type=check.positive_int, default=20, help=decay)
     pair = {"type": check.fraction, "nargs": 2, "metavar": ("BETA1", "BETA2")}
     add("--betas", default=[0.0, 0.99], help="Adam's decay rates", **pair)
     add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: off")
@@ -475,19 +468,10 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
             parser.error(f"argument --resume: {args.resume} is not in a run directory")
         defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
         args = parser.parse_resumed(argv, defaults, {*HYPERPARAMETERS, "name"} - {"epochs"})
-        done, planned = saved["epoch"], saved["args"]["epochs"]
-        if args.epochs <= done:
-            final = lr_factor(args.final_lr, done, planned) != 1
-            more = "start a run with more --epochs" if final else "pass a larger --epochs"
-            print(f"{saved['run_dir']} has finished its {done} epochs; for more, {more}")
+        if args.epochs <= saved["epoch"]:
+            done = f"{saved['run_dir']} has finished its {saved['epoch']} epochs"
+            print(f"{done}; for more, pass a larger --epochs")
             parser.exit()
-        before, now = (
-            [lr_factor(args.final_lr, epoch, epochs) for epoch in range(1, done + 1)]
-            for epochs in (planned, args.epochs)
-        )
-        if before != now:
-            other = "those done would have had another learning rate; start a new run"
-            parser.error(f"argument --epochs: in a run of {args.epochs} epochs, {other}")
     if args.precision == "bf16" and not check.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
     return args, saved

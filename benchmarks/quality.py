@@ -1,7 +1,7 @@
 """Trains recipes over several seeds, two runs at a time, and prints a table of their scores.
 
-    python benchmarks/quality.py                        all recipes, three seeds; about 8 hours
-    python benchmarks/quality.py default50 --seeds 0    one run of one recipe
+    python benchmarks/quality.py                        all recipes, three seeds; about 7 hours
+    python benchmarks/quality.py default --seeds 0 --epochs 5 9    one run, scored twice
     python benchmarks/quality.py --summary              the table of the runs so far, trains nothing
     python benchmarks/quality.py --plot PNG             also their scores over seconds of training
 
@@ -12,6 +12,7 @@ are resumed, finished ones are not repeated. The plot needs matplotlib.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,50 +33,53 @@ from speed import baseline, interleaved, processor, project, ratio, whole_proces
 from metrics import Reference, score  # noqa: E402
 from mnist import mnist  # noqa: E402
 
-# The flags of each recipe. Those with 20 epochs or fewer and without "default" change one thing in
-# the default recipe with 20 epochs; of other networks, as many epochs as take about the same time,
-# with half the learning rates if "slow".
-WIDE = "--epochs 8 --hidden_dims_gen 256 512 1024 --hidden_dims_disc 1024 512"
-DEEP = "--epochs 12 --hidden_dims_gen 128 256 512 1024"
+# Epochs after which each recipe is scored, and its flags. Those after "default" change one thing in
+# it; other networks train about as long as 20 epochs of it, with half the rates if "slow".
+WIDE = "--hidden_dims_gen 256 512 1024 --hidden_dims_disc 1024 512"
+DEEP = "--hidden_dims_gen 128 256 512 1024"
 SLOW = " --lr 1e-3 --lr_disc 5e-4"
 RECIPES = {
-    "course": "",
-    "default10": "--epochs 10",
-    "default20": "--epochs 20",
-    "default50": "--epochs 50",
-    "default100": "--epochs 100",
-    "default250": "--epochs 250",
-    "no_averaging": "--epochs 20 --ema 0",
-    "no_penalty": "--epochs 20 --r1 0",
-    "usual_betas": "--epochs 20 --betas 0.5 0.999",
-    "z_dim_16": "--epochs 20 --z_dim 16",
-    "z_dim_64": "--epochs 20 --z_dim 64",
-    "wide": WIDE,
-    "deep": DEEP,
-    "wide_slow": WIDE + SLOW,
-    "deep_slow": DEEP + SLOW,
-    "layer_norm": "--epochs 19",
+    "course": ([250], ""),
+    "default": ([10, 20, 50, 100], ""),
+    "no_averaging": ([20], "--ema 0"),
+    "no_penalty": ([20], "--r1 0"),
+    "usual_betas": ([20], "--betas 0.5 0.999"),
+    "z_dim_16": ([20], "--z_dim 16"),
+    "z_dim_64": ([20], "--z_dim 64"),
+    "wide": ([8], WIDE),
+    "deep": ([12], DEEP),
+    "wide_slow": ([8], WIDE + SLOW),
+    "deep_slow": ([12], DEEP + SLOW),
+    "layer_norm": ([19], ""),
 }
 SCRIPTS = {"course": "course.py", "layer_norm": "layer_norm.py"}  # instead of train_torch.py
 SCORES = ["frechet_distance", "kid", "precision", "recall", "density", "coverage", "smallest_share"]
 STEPS = 469  # in an epoch
 
 
-def train(recipe: str, seed: int, log_dir: Path) -> None:
-    """Trains or resumes one run; what it prints goes to a file beside its run directory."""
-    script = SCRIPTS.get(recipe, "../train_torch.py")
-    job = f"{recipe}-seed{seed}"
-    command = [sys.executable, BENCHMARKS / script, *RECIPES[recipe].split(), "--save_every", "5"]
-    command += ["--seed", str(seed), "--job_id", job, "--log_dir", log_dir]
-    with open(log_dir / f"{job}.txt", "a") as output:
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-        status = subprocess.run(command, env=one_thread, stdout=output, stderr=output).returncode
-    print(f"{job}: {'done' if status == 0 else f'failed, see {output.name}'}", flush=True)
+def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
+    """Trains or resumes one run; what it prints goes to a file beside its run directory.
 
-
-def finished(recipe: str, log_dir: Path) -> list[Path]:
-    """The run directories of a recipe that have come to their end, by seed."""
-    return sorted(path.parent for path in log_dir.glob(f"*_job{recipe}-seed*/scores.json"))
+    It is extended to each of these numbers of epochs, and scored there: the learning rate depends
+    on the epoch alone, so these are the scores of runs of so many epochs.
+    """
+    script, job = SCRIPTS.get(recipe, "../train_torch.py"), f"{recipe}-seed{seed}"
+    command = [sys.executable, BENCHMARKS / script, *RECIPES[recipe][1].split()]
+    command += ["--seed", str(seed), "--job_id", job, "--log_dir", log_dir, "--save_every", "5"]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for number in epochs or RECIPES[recipe][0]:
+        scores = log_dir / f"{job}-epoch{number:03}.json"
+        if scores.exists():
+            continue
+        with open(log_dir / f"{job}.txt", "a") as output:
+            flags = ["--epochs", str(number)]
+            done = subprocess.run([*command, *flags], env=one_thread, stdout=output, stderr=output)
+        if done.returncode:
+            print(f"{job} failed, see {output.name}", flush=True)
+            break
+        (run,) = log_dir.glob(f"*_job{job}")
+        shutil.copy(run / "scores.json", scores)
+        print(f"{job}: {number} epochs", flush=True)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -85,15 +89,16 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 
 def summary(log_dir: Path, recipes: Sequence[str]) -> None:
-    """Prints a Markdown table, a row for each recipe that has a finished run."""
+    """Prints a Markdown table, a row for each recipe and number of epochs that was scored."""
     names = [name.replace("_", " ") for name in SCORES]
     print("| recipe | seeds | epochs |", " | ".join(names), "|")
     print("|" + " --- |" * (3 + len(names)))
     for recipe in recipes:
-        if runs := finished(recipe, log_dir):
-            scores = [json.loads((run / "scores.json").read_text()) for run in runs]
-            epochs = json.loads((runs[0] / "args.json").read_text())["epochs"]
-            row = [f"`{recipe}`", str(len(runs)), str(epochs)]
+        paths = log_dir.glob(f"{recipe}-seed*-epoch*.json")
+        for epochs in sorted({path.stem[-3:] for path in paths}):
+            paths = log_dir.glob(f"{recipe}-seed*-epoch{epochs}.json")
+            scores = [json.loads(path.read_text()) for path in paths]
+            row = [f"`{recipe}`", str(len(scores)), str(int(epochs))]
             for name in SCORES:
                 digits = 2 if name in ("precision", "recall", "density", "coverage") else 3
                 row.append(spread([of[name] for of in scores], digits))
@@ -132,7 +137,7 @@ def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     goals = []  # the final distances of the course's recipe, which has to be the first
     for color, recipe in enumerate(recipes):
-        for number, run in enumerate(finished(recipe, log_dir)):
+        for number, run in enumerate(sorted(log_dir.glob(f"*_job{recipe}-seed*"))):
             seconds, distances = curve(run, plain if recipe == "course" else ours)
             label = "usual recipe, plain loop" if recipe == "course" else recipe
             label = "_" + label if number else label  # one entry in the legend
@@ -155,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", help=f"of {', '.join(RECIPES)}; default: all")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="of each recipe")
+    parser.add_argument("--epochs", type=int, nargs="*", help="epochs after which to score a run")
     parser.add_argument("--log_dir", type=Path, default=Path("GAN_logs/quality"))
     parser.add_argument("--summary", action="store_true", help="train nothing")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="plot scores over seconds; idle!")
@@ -167,7 +173,7 @@ def main() -> None:
     if not (args.summary or args.plot):
         with ThreadPoolExecutor(2) as two_at_a_time:
             jobs = [(recipe, seed) for seed in args.seeds for recipe in recipes]
-            list(two_at_a_time.map(lambda job: train(*job, args.log_dir), jobs))
+            list(two_at_a_time.map(lambda job: train(*job, args.epochs, args.log_dir), jobs))
     summary(args.log_dir, recipes)
     if args.plot:
         plot(args.log_dir, args.plot, recipes)
