@@ -32,8 +32,8 @@ def memorization(samples: Tensor, data_dir: str | Path) -> tuple[dict[str, float
 
     Returns:
         The medians of both distances, L2 over pixels in [-1, 1]; a generator that memorizes has
-        the smaller one. And the closest pairs, `[2 * PAIRS, 1, 28, 28]` in [-1, 1]: samples, then
-        their training images.
+        the smaller one. And the closest pairs, at most `PAIRS`, `[2 * n, 1, 28, 28]` in [-1, 1]:
+        samples, then their training images.
     """
     training = mnist(data_dir).dataset.images
     test = mnist(data_dir, train=False).dataset.images
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, value in scores.items():
             print(f"{name:32}{value:10.4g}")
     if args.pairs:
-        replace_file(Path(args.pairs), png(image_grid(pairs, PAIRS, scale=3)))
+        replace_file(Path(args.pairs), png(image_grid(pairs, len(pairs) // 2, scale=3)))
 
 
 if __name__ == "__main__":

@@ -278,9 +278,11 @@ def score(images: Tensor, reference: Reference) -> dict[str, float]:
             gray levels first, as the real ones are, so that invisible offsets do not count.
 
     Returns:
-        The measures by name. `kid` and `kid_std` are those of `kernel_distance`, `confident` is
-        the share of images whose most likely digit has a probability above 0.9, `share_0` to
-        `share_9` are the shares of the predicted digits, and the rest is named as its function.
+        The measures by name: `frechet_distance`; `kid` and `kid_std` of `kernel_distance`;
+        `precision`, `recall`, `density` and `coverage` of `neighbor_scores`; `kl_divergence`. Of
+        the predicted digits, `share_0` to `share_9` are their shares, `smallest_share` is that of
+        the rarest, and `missing_digits` counts those that do not occur; `confident` is the share
+        of images whose most likely digit has a probability above 0.9.
 
     Raises:
         ValueError: there are fewer than 6 images, or one holds NaN.

@@ -43,7 +43,7 @@ DATA_DIR = Path(__file__).resolve().parent / "data"
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 MODEL_ARGS = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"]
 MODEL_ARGS += ["ema", "r1"]
-HYPERPARAMETERS = ["lr", "lr_disc", "decay_from", "betas", "batch_size", "epochs", "seed"]
+HYPERPARAMETERS = ["lr", "lr_disc", "decay_from", "betas", "batch_size", "seed"]
 HYPERPARAMETERS += ["precision", *MODEL_ARGS]
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
@@ -308,12 +308,15 @@ def save_samples(
         utils.log_scores(writer, score_samples(model, reference, NUM_SCORED), step)
 
 
-def save_results(model: GAN, step: int, writer: SummaryWriter, reference: Reference | None) -> None:
+def save_results(
+    model: GAN, epoch: int, step: int, writer: SummaryWriter, reference: Reference | None
+) -> None:
     """Saves what a run ends with: the film of its sample grids, and the scores."""
     run_dir = Path(writer.log_dir)
     replace_file(run_dir / utils.PROGRESS, utils.film(run_dir))
     if reference:
-        utils.save_scores(score_samples(model, reference, 10_000), step, writer)
+        scores = {"epochs": epoch, **score_samples(model, reference, 10_000)}
+        utils.save_scores(scores, step, writer)
 
 
 def load_reference(args: argparse.Namespace) -> Reference | None:
@@ -371,7 +374,7 @@ def main(args: argparse.Namespace, saved: dict | None = None) -> None:
         for epoch in range(epochs_done + 1, args.epochs + 1):
             started = time.perf_counter()
             seed_everything(args.seed, epoch)
-            # A high rate learns fast, but its weights, averaged too, jitter about the best ones.
+            # A high rate learns fast, but then even averaged weights jitter about the best ones.
             decay = min(1, args.decay_from / epoch)
             optimizer_gen.param_groups[0]["lr"] = decay * args.lr
             optimizer_disc.param_groups[0]["lr"] = decay * args.lr_disc
@@ -387,7 +390,7 @@ def main(args: argparse.Namespace, saved: dict | None = None) -> None:
             if grids_due and not bars:
                 print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
             if epoch == args.epochs:
-                save_results(model, logger_gen.step, writer, reference)
+                save_results(model, epoch, logger_gen.step, writer, reference)
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(epoch=epoch, args=vars(args))
@@ -453,7 +456,7 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     add("--log_dir", type=check.directory, default="GAN_logs/", help="directory of all runs")
     add("--name", type=check.name, help="becomes part of the run directory's name")
     add("--save_every", type=check.positive_int, default=10, help="epochs between sample grids")
-    add("--progress_bar", action="store_true", help="show bars, not a line every --save_every")
+    add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
 
     args, saved = parser.parse_args(argv), None
     if args.job_id:
@@ -467,11 +470,10 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
         if saved["run_dir"] is None:
             parser.error(f"argument --resume: {args.resume} is not in a run directory")
         defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
-        args = parser.parse_resumed(argv, defaults, {*HYPERPARAMETERS, "name"} - {"epochs"})
+        args = parser.parse_resumed(argv, defaults, [*HYPERPARAMETERS, "name"])
         if args.epochs <= saved["epoch"]:
-            done = f"{saved['run_dir']} has finished its {saved['epoch']} epochs"
-            print(f"{done}; for more, pass a larger --epochs")
-            parser.exit()
+            done = f"{saved['run_dir']} has finished {saved['epoch']} epochs"
+            parser.exit(message=f"{done}; for more, pass a larger --epochs\n")
     if args.precision == "bf16" and not check.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
     return args, saved

@@ -895,6 +895,7 @@ class TrainingTest(RunTest):
         sorted_by_name = "_hparams_/experiment" in metadata
         self.assertFalse(sorted_by_name, "HPARAMS does not show first what differs between runs")
         final = json.loads((run / "scores.json").read_text())
+        self.assertEqual(final["epochs"], 1, "do not say after how many epochs")
         tags = {f"final/{name}" for name in final} | {f"quality/{name}" for name in QUALITY}
         self.assertLessEqual(tags, scalars(run).keys(), "scores are missing among the curves")
         self.assertIn("frechet_distance", self.output.getvalue(), "the scores are not printed")
@@ -1374,8 +1375,9 @@ class CommandLineTest(RunTest):
         args = parse_args([])[0]
         networks = [32, [128, 256, 512], [512, 256], 0.0, 0.0, 1000, 0.3]
         values = [getattr(args, name) for name in HYPERPARAMETERS]
-        self.assertEqual(values, [2e-3, 1e-3, 20, [0.0, 0.99], 128, 50, 42, "fp32", *networks])
-        self.assertEqual((args.num_workers, args.log_dir, args.save_every), (0, "GAN_logs/", 10))
+        self.assertEqual(values, [2e-3, 1e-3, 20, [0.0, 0.99], 128, 42, "fp32", *networks])
+        self.assertEqual((args.epochs, args.num_workers, args.save_every), (50, 0, 10))
+        self.assertEqual(args.log_dir, "GAN_logs/")
         self.assertEqual(parse_args(["--hidden_dims_gen"])[0].hidden_dims_gen, [])
 
     def test_invalid_values_are_rejected_in_one_line(self):

@@ -52,7 +52,7 @@ ABOUT = """
   *Histograms* shows all ten.
 - **Seconds per epoch, images per second**: without sample grids, scores and checkpoints.
 - **Samples, interpolation**, under *Images*: always of the same latents; move the slider.
-- **HPARAMS** compares the arguments and final scores of all runs.
+- **HPARAMS** compares the hyperparameters and final scores of all runs.
 """
 PROGRESS = "progress.gif"  # in a run directory: its sample grids as a film
 DIVERGED = 1e4  # a mean beyond this is no longer a loss that training comes back from
@@ -208,7 +208,7 @@ def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None
     """Writes what does not change in a run.
 
     These are the layout of Custom Scalars, a text that explains the charts, a table of the
-    arguments, commit, version and machine, and the arguments again for HPARAMS.
+    hyperparameters, commit, version and machine, and the hyperparameters again for HPARAMS.
     """
     layout = {
         group: {title: ["Multiline", tags] for title, tags in charts.items()}
@@ -219,10 +219,7 @@ def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None
     about = {"git commit": git_commit(), "torch": torch.__version__, "machine": platform.platform()}
     rows = "\n".join(f"| `{name}` | {value} |" for name, value in {**arguments, **about}.items())
     summary_writer.add_text("this run", f"| | |\n| --- | --- |\n{rows}")
-    values = {
-        name: value if isinstance(value, int | float | bool) else str(value)
-        for name, value in arguments.items()
-    }
+    values = {k: v if isinstance(v, int | float) else str(v) for k, v in arguments.items()}
     # Not SummaryWriter.add_hparams: it opens a second event file, and TensorBoard, which reads
     # the files of a directory one after the other, would miss what is appended to the first. And
     # without the experiment's summary, HPARAMS shows first what differs between the runs.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from metrics import Reference
 from models import DiscriminatorMLP, GeneratorMLP
 
-FLAGS = "--lr 2e-4 --lr_disc 2e-4 --decay_from 250 --betas 0.5 0.999 --r1 0 --ema 0"
+FLAGS = "--lr 2e-4 --lr_disc 2e-4 --decay_from 1000000 --betas 0.5 0.999 --r1 0 --ema 0"
 FLAGS += " --dp_rate_gen 0.1 --dp_rate_disc 0.3 --epochs 250"
 score_samples = train_torch.score_samples
 

@@ -62,17 +62,8 @@ def provoke(failure: Failure, copy: Path) -> Path:
     subprocess.run([sys.executable, "train_torch.py", *flags], cwd=copy, check=True)
     (run,) = (copy / "logs").iterdir()
     if failure.raw:
-        command = [
-            sys.executable,
-            "sample.py",
-            run,
-            "--raw",
-            "--scale",
-            "1",
-            "--out",
-            run / "raw.png",
-        ]
-        subprocess.run(command, cwd=copy, check=True)
+        flags = ["--raw", "--scale", "1", "--out", run / "raw.png"]
+        subprocess.run([sys.executable, "sample.py", run, *flags], cwd=copy, check=True)
     return run
 
 

@@ -3,7 +3,7 @@
     python benchmarks/quality.py                        all recipes, three seeds; about 7 hours
     python benchmarks/quality.py default --seeds 0 --epochs 5 9    one run, scored twice
     python benchmarks/quality.py --summary              the table of the runs so far, trains nothing
-    python benchmarks/quality.py --plot PNG             also their scores over seconds of training
+    python benchmarks/quality.py course default --plot PNG    also their scores over seconds
 
 A run is a process with one thread and a run directory in --log_dir; runs that were interrupted
 are resumed, finished ones are not repeated. The plot needs matplotlib.
@@ -78,6 +78,9 @@ def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
             print(f"{job} failed, see {output.name}", flush=True)
             break
         (run,) = log_dir.glob(f"*_job{job}")
+        if json.loads((run / "scores.json").read_text())["epochs"] != number:
+            print(f"{job} is already beyond {number} epochs; use another --log_dir", flush=True)
+            continue
         shutil.copy(run / "scores.json", scores)
         print(f"{job}: {number} epochs", flush=True)
 
@@ -95,7 +98,7 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
     print("|" + " --- |" * (3 + len(names)))
     for recipe in recipes:
         paths = log_dir.glob(f"{recipe}-seed*-epoch*.json")
-        for epochs in sorted({path.stem[-3:] for path in paths}):
+        for epochs in sorted({path.stem.split("-epoch")[1] for path in paths}, key=int):
             paths = log_dir.glob(f"{recipe}-seed*-epoch{epochs}.json")
             scores = [json.loads(path.read_text()) for path in paths]
             row = [f"`{recipe}`", str(len(scores)), str(int(epochs))]
@@ -128,20 +131,17 @@ def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
     plain = ours / max(ratio(timed["ours"], timed[name]) for name in ("4 workers", "no workers"))
     print(f"{processor()}: start-up {start_up:.1f} s, an epoch {ours:.1f} s, plain {plain:.1f} s")
 
-    def curve(run: Path, epoch_seconds: float) -> tuple[list[float], list[float]]:
-        points = scalars(run)["quality/frechet_distance"]
-        return [start_up + step / STEPS * epoch_seconds for step, _ in points], [
-            distance for _, distance in points
-        ]
-
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     goals = []  # the final distances of the course's recipe, which has to be the first
     for color, recipe in enumerate(recipes):
-        for number, run in enumerate(sorted(log_dir.glob(f"*_job{recipe}-seed*"))):
-            seconds, distances = curve(run, plain if recipe == "course" else ours)
-            label = "usual recipe, plain loop" if recipe == "course" else recipe
-            label = "_" + label if number else label  # one entry in the legend
+        epoch_seconds = plain if recipe == "course" else ours
+        label = "usual recipe, plain loop" if recipe == "course" else recipe
+        for path in sorted(log_dir.glob(f"*_job{recipe}-seed*/scores.json")):
+            run = path.parent
+            steps, distances = zip(*scalars(run)["quality/frechet_distance"], strict=True)
+            seconds = [start_up + step / STEPS * epoch_seconds for step in steps]
             axes.plot(seconds, distances, f"C{color}.-", lw=1, ms=3, label=label)
+            label = None  # one entry in the legend for all seeds
             if recipe == "course":
                 goals.append(distances[-1])
                 print(f"{run.name}: {distances[-1]:.3f} after {seconds[-1]:.0f} s")
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="*", help="epochs after which to score a run")
     parser.add_argument("--log_dir", type=Path, default=Path("GAN_logs/quality"))
     parser.add_argument("--summary", action="store_true", help="train nothing")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot scores over seconds; idle!")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot course and default; idle!")
     args = parser.parse_args()
     recipes = args.recipes or list(RECIPES)
     if unknown := set(recipes) - set(RECIPES):
