@@ -136,8 +136,8 @@ def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
     for color, recipe in enumerate(recipes):
         epoch_seconds = plain if recipe == "course" else ours
         label = "usual recipe, plain loop" if recipe == "course" else recipe
-        for path in sorted(log_dir.glob(f"*_job{recipe}-seed*/scores.json")):
-            run = path.parent
+        for scores in sorted(log_dir.glob(f"*_job{recipe}-seed*/scores.json")):
+            run = scores.parent
             steps, distances = zip(*scalars(run)["quality/frechet_distance"], strict=True)
             seconds = [start_up + step / STEPS * epoch_seconds for step in steps]
             axes.plot(seconds, distances, f"C{color}.-", lw=1, ms=3, label=label)
