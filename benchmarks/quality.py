@@ -1,7 +1,7 @@
 """Trains recipes over several seeds, two runs at a time, and prints a table of their scores.
 
-    python benchmarks/quality.py                        all recipes, three seeds; about 7 hours
-    python benchmarks/quality.py default --seeds 0 --epochs 5 9    one run, scored twice
+    python benchmarks/quality.py                        all recipes, three seeds; about 4 hours
+    python benchmarks/quality.py default --seeds 3 --epochs 10    one run of 10 epochs
     python benchmarks/quality.py --summary              the table of the runs so far, trains nothing
     python benchmarks/quality.py course default --plot PNG    also their scores over seconds
 
