@@ -1,5 +1,6 @@
 """The run directory and the checkpoint file: written atomically, read without executing code."""
 
+import argparse
 import contextlib
 import io
 import itertools
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # relative to the run directory
-FORMAT = 3  # increase it when other versions of this package could not read the contents
+FORMAT = 4  # increase it when other versions of this package could not read the contents
 
 
 def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | None = None) -> Path:
@@ -30,31 +33,40 @@ def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | Non
 class Checkpoint:
     """The checkpoint file of a run, replaced as a whole: at any moment it is complete.
 
-    `state` are the model and the optimizers by name. They are restored from `saved`, what
-    `load_checkpoint` has read from the file; OSError is raised if other networks were saved.
+    It has the `format`, how many epochs are done (`epoch`), the arguments of the run (`args`), and
+    the `state_dict` of each of `parts`: of the networks and the optimizers.
     """
 
-    def __init__(self, run_dir: Path, state: dict[str, Any], saved: dict | None = None):
-        self.path, self.state = run_dir / CHECKPOINT, state
-        self.version = saved["version"] if saved else None
+    def __init__(
+        self, run_dir: Path, model: nn.Module, optimizer_gen: Optimizer, optimizer_disc: Optimizer
+    ):
+        self.path = run_dir / CHECKPOINT
+        self.parts = {"optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
+        self.parts |= dict(model.named_children())  # generator, discriminator, averaged
+        self.version: tuple | None = None  # of the file that this process has read or written
         self.saved_at = time.monotonic()
-        try:
-            for name, part in state.items() if saved else ():
-                part.load_state_dict(saved[name])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise OSError(f"{self.path} does not fit models.py: {reason}") from error
 
-    def save(self, **values: Any) -> None:
-        """Replaces the file by one with the current state and these values.
+    def load(self) -> int:
+        """Restores all parts; returns how many epochs are done.
+
+        Raises:
+            OSError: as `load_checkpoint` and `load_parts` do.
+        """
+        self.version = file_version(self.path)
+        saved = load_checkpoint(self.path)
+        load_parts(saved, self.parts)
+        return saved["epoch"]
+
+    def save(self, epoch: int, args: argparse.Namespace) -> None:
+        """Replaces the file.
 
         Raises:
             OSError: the file could not be written, or another process has replaced it since this
                 one read or wrote it. The existing file is kept.
         """
-        contents = {name: part.state_dict() for name, part in self.state.items()}
+        state = {name: part.state_dict() for name, part in self.parts.items()}
         buffer = io.BytesIO()
-        torch.save({"format": FORMAT, **values, **contents}, buffer)
+        torch.save({"format": FORMAT, "epoch": epoch, "args": vars(args), **state}, buffer)
         if file_version(self.path) != self.version:
             raise OSError(f"{self.path} was replaced by another process; is the run resumed twice?")
         replace_file(self.path, buffer.getvalue())
@@ -65,24 +77,39 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
     """Reads the checkpoint of a run directory, or the file itself, without executing code in it.
 
     Returns:
-        What was saved, all tensors on the CPU; also the file's `version` and its `run_dir`, None if
-        the file is not where a run has it.
+        What was saved, all tensors on the CPU, and the `path` of the file.
 
     Raises:
-        ValueError: there is no such file, or it is not a checkpoint of this format; says which.
+        OSError: there is no such file, or it is not a checkpoint of this format; says which.
     """
-    path = Path(run, CHECKPOINT) if Path(run).is_dir() else Path(run)
+    path = Path(run, CHECKPOINT if Path(run).is_dir() else "").absolute()
     try:
-        version, content = file_version(path), io.BytesIO(path.read_bytes())
-        contents = torch.load(content, map_location="cpu", weights_only=True)
+        content = io.BytesIO(path.read_bytes())
+        saved = torch.load(content, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+        raise OSError(f"{path}: {error.strerror}") from None
     except Exception:  # the unpickler can fail in any way on a file of another kind
-        raise ValueError(f"{path} is corrupted, not a checkpoint, or contains code") from None
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this version (format {FORMAT})")
-    run_dir = path.parent.parent if path.parts[-2:] == CHECKPOINT.parts else None
-    return {**contents, "version": version, "run_dir": run_dir}
+        raise OSError(f"{path} is corrupted, not a checkpoint, or contains code") from None
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise OSError(f"{path} is not a checkpoint of this version (format {FORMAT})")
+    return {**saved, "path": path}
+
+
+def load_parts(saved: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Loads the state of each network or optimizer from what `load_checkpoint` has read.
+
+    Raises:
+        OSError: they are not what was saved; says why.
+    """
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    except KeyError:
+        raise OSError(f"{saved['path']} has averaged weights only") from None
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        message = f"{saved['path']} belongs to another models.py ({reason})"
+        raise OSError(f"{message}: pass a run of this one, GAN_logs/<date_time>") from None
 
 
 def file_version(path: Path) -> tuple[int, int] | None:
@@ -93,7 +120,11 @@ def file_version(path: Path) -> tuple[int, int] | None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Writes a new file, which takes the place of `path` only when it is safely on disk."""
+    """Writes a new file, which takes the place of `path` only when it is safely on disk.
+
+    Raises:
+        OSError: it could not be written; an existing file is unchanged.
+    """
     # A random name, for two processes not to write into the same file.
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
     try:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils import from_gray, to_gray
+
 WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "classifier.pt"
 Moments = tuple[Tensor, Tensor]  # mean and covariance
 ROWS = 500  # of a distance matrix in memory at a time; 40 MB with 10,000 columns
@@ -55,7 +57,7 @@ def convolution(
 
 
 def load_classifier(device: str | torch.device = "cpu") -> DigitClassifier:
-    """Loads the classifier that `benchmarks/train_classifier.py` trained, in eval mode.
+    """Loads the classifier that `pretrained/train_classifier.py` trained, in eval mode.
 
     Raises:
         OSError: `pretrained/classifier.pt` cannot be read.
@@ -66,17 +68,6 @@ def load_classifier(device: str | torch.device = "cpu") -> DigitClassifier:
     return classifier.eval().requires_grad_(False)
 
 
-def round_to_gray(images: Tensor) -> Tensor:
-    """Rounds images to the 256 gray levels of MNIST; float32 in [-1, 1].
-
-    Args:
-        images: floating point in [-1, 1], or uint8, whose gray levels are kept.
-    """
-    if images.dtype != torch.uint8:
-        images = ((images.float().clamp(-1, 1) + 1) * 127.5).round()
-    return images.float().div_(127.5).sub_(1)
-
-
 @torch.inference_mode()
 def classify(
     images: Tensor, classifier: DigitClassifier, batch_size: int = 250
@@ -84,7 +75,8 @@ def classify(
     """Features `[N, F]` and class probabilities `[N, 10]` of images, float64 on the CPU.
 
     Args:
-        images: `[N, 1, 28, 28]`, as for `round_to_gray`, which is applied.
+        images: `[N, 1, 28, 28]`, floating point in [-1, 1], which is rounded to the 256 gray
+            levels of MNIST, or uint8.
         batch_size: images per forward pass; the result does not depend on it.
 
     Raises:
@@ -93,9 +85,8 @@ def classify(
     if images.isnan().any():
         raise ValueError("images hold NaN")
     device = classifier.to_logits.weight.device
-    features = torch.cat(
-        [classifier.features(round_to_gray(batch.to(device))) for batch in images.split(batch_size)]
-    )
+    batches = (from_gray(to_gray(batch.to(device))) for batch in images.split(batch_size))
+    features = torch.cat([classifier.features(batch) for batch in batches])
     return features.cpu().double(), classifier.to_logits(features).cpu().double().softmax(1)
 
 
@@ -239,10 +230,10 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     A generator that memorizes gets closer to training images than test images do.
 
     Args:
-        images, training: `[N, 1, 28, 28]` and `[M, 1, 28, 28]`, as for `round_to_gray`, which is
-            applied. 60,000 training images need 0.4 GB of memory.
+        images, training: `[N, 1, 28, 28]` and `[M, 1, 28, 28]`, as for `classify`. 60,000 training
+            images need 0.4 GB of memory.
     """
-    images, training = round_to_gray(images).flatten(1), round_to_gray(training).flatten(1)
+    images, training = (from_gray(to_gray(x)).flatten(1) for x in (images, training))
     squares = training.square().sum(1)
     # |x - t|² is smallest where |t|² - 2 x·t is.
     parts = (torch.addmm(squares, part, training.T, alpha=-2) for part in images.split(ROWS))
@@ -262,7 +253,7 @@ class Reference(NamedTuple):
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> "Reference":
-        """The reference of real images `[M, 1, 28, 28]`, as for `score`, with labels `[M]`."""
+        """The reference of real images `[M, 1, 28, 28]`, as for `classify`, with labels `[M]`."""
         classifier = load_classifier()
         features, _ = classify(images, classifier)
         unit_radii = radii(F.normalize(features))
@@ -274,8 +265,7 @@ def score(images: Tensor, reference: Reference) -> dict[str, float]:
     """Scores generated images by every measure except `nearest_images`.
 
     Args:
-        images: `[N, 1, 28, 28]`, floating point in [-1, 1] or uint8. They are rounded to 256
-            gray levels first, as the real ones are, so that invisible offsets do not count.
+        images: `[N, 1, 28, 28]`, as for `classify`.
 
     Returns:
         The measures by name: `frechet_distance`; `kid` and `kid_std` of `kernel_distance`;

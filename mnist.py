@@ -4,9 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import os
-import secrets
-import shutil
 import sys
 import tempfile
 import zlib
@@ -49,22 +46,22 @@ def mnist(
         batch_size: images per batch.
         num_workers: data-loading processes. A batch is one indexing operation, so 0 (the training
             process itself) is fastest.
-        download: whether to download archives that are missing.
+        download: whether to download MNIST if none of the archives is there.
         train: False for the 10,000 test images.
 
     Raises:
         ValueError: `batch_size` is not positive.
-        OSError: an archive is corrupted, or is missing and could not be downloaded.
+        OSError: an archive is corrupted, or is missing and was not downloaded.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     raw = Path(root) / "MNIST" / "raw"
     names = [name for name in MD5 if name.startswith("train" if train else "t10k")]
     missing = [name for name in names if not (raw / name).exists()]
-    if missing and not download:
-        raise OSError(f"{raw / missing[0]} is missing")
-    if missing:
-        fetch(raw, [name for name in MD5 if not (raw / name).exists()])
+    if missing == names and download:
+        fetch(raw, names)
+    elif missing:
+        raise OSError(f"{raw} has no {' and '.join(missing)}: put what is missing there")
     archives = {name: (raw / name).read_bytes() for name in names}
     images, labels = (parse_idx(content, raw / name) for name, content in archives.items())
     md5 = {name: hashlib.md5(archives[name], usedforsecurity=False) for name in names}
@@ -136,24 +133,28 @@ def parse_idx(content: bytes, archive: Path) -> Tensor:
     return torch.from_numpy(values.copy())
 
 
-def fetch(raw: Path, missing: list[str]) -> None:
-    """Downloads what is missing in `raw`; each file appears there complete or not at all."""
+def fetch(raw: Path, names: list[str]) -> None:
+    """Downloads all of MNIST beside `raw`; the complete files are then renamed into place.
+
+    Raises:
+        OSError: a file could not be downloaded or written.
+    """
+    beside = next(path for path in raw.absolute().parents if path.exists())
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=beside) as folder:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints each mirror that fails
                 torchvision.datasets.MNIST(folder, download=True)
-            raw.mkdir(parents=True, exist_ok=True)
-            for name in missing:
-                copy = raw / f"{name}.{secrets.token_hex(4)}.unfinished"
-                try:
-                    shutil.copyfile(Path(folder, "MNIST", "raw", name), copy)
-                    if not (raw / name).exists():  # another process may have been faster
-                        os.replace(copy, raw / name)
-                finally:
-                    copy.unlink(missing_ok=True)
+            downloaded = Path(folder, "MNIST", "raw")
+            raw.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                downloaded.rename(raw)
+            except OSError:  # it is there, with files of the other split or of a faster process
+                for name in names:
+                    if not (raw / name).exists():
+                        (downloaded / name).rename(raw / name)
     except (OSError, RuntimeError) as error:
-        reason = "no mirror provided it" if isinstance(error, RuntimeError) else error
+        reason = "no mirror provided them" if isinstance(error, RuntimeError) else error
         raise OSError(
-            f"{raw / missing[0]} is missing and could not be downloaded ({reason}); "
-            f"put {' and '.join(missing)} into that directory"
+            f"{raw} has no {' and '.join(names)}, and they could not be downloaded ({reason}): "
+            "put them there"
         ) from error

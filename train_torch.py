@@ -10,45 +10,52 @@ the model with its two training steps, the sample grids, one epoch, the run, the
 """
 
 import argparse
+import copy
+import inspect
 import json
 import os
 import random
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 # OpenMP's threads wait for each other in a busy loop; a shorter one costs little on an idle
-# machine, and on a busy one keeps a step from taking several times as long (benchmarks/speed.py).
+# machine, and on a busy one keeps a step from taking several times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import command_line as check
+import command_line
 import utils
-from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, make_run_dir, replace_file
+from checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    load_checkpoint,
+    load_parts,
+    make_run_dir,
+    replace_file,
+)
 from metrics import Reference, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 
-DATA_DIR = Path(__file__).resolve().parent / "data"
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
-MODEL_ARGS = ["z_dim", "hidden_dims_gen", "hidden_dims_disc", "dp_rate_gen", "dp_rate_disc"]
-MODEL_ARGS += ["ema", "r1"]
-HYPERPARAMETERS = ["lr", "lr_disc", "decay_from", "betas", "batch_size", "seed"]
-HYPERPARAMETERS += ["precision", *MODEL_ARGS]
+# What a resumed run may change, since it does not change the result. All else are hyperparameters.
+MAY_CHANGE = {"epochs", "data_dir", "num_workers", "log_dir", "save_every", "job_id", "resume"}
+MAY_CHANGE |= {"device", "progress_bar"}
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
-NUM_SCORED = 2000  # samples at each --save_every; 10,000 at the end
 STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
@@ -65,7 +72,7 @@ class GAN(nn.Module):
 
     Attributes:
         averaged: the generator with averaged weights, which are calmer and better than those of
-            any one step; samples are generated with it. `train_gan` updates it at each step.
+            any one step; samples are generated with it.
     """
 
     def __init__(
@@ -79,39 +86,33 @@ class GAN(nn.Module):
         r1: float = 0.3,
     ):
         super().__init__()
-        self.z_dim, self.r1 = z_dim, r1
+        self.z_dim, self.ema, self.r1 = z_dim, ema, r1
         self.generator = GeneratorMLP(z_dim=z_dim, hidden_dims=hidden_dims_gen, dp_rate=dp_rate_gen)
         self.discriminator = DiscriminatorMLP(hidden_dims=hidden_dims_disc, dp_rate=dp_rate_disc)
-        self.averaged = AveragedModel(
-            self.generator,
-            avg_fn=lambda mean, new, n: mean.lerp(new, 1 / (1 + (n / 5).clamp(max=ema))),
-        )
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> "GAN":
+        """A new model with the arguments that `parse_args` returns."""
+        networks = args.hidden_dims_gen, args.hidden_dims_disc, args.dp_rate_gen, args.dp_rate_disc
+        return cls(*networks, args.z_dim, ema=args.ema, r1=args.r1)
 
     @classmethod
     def from_checkpoint(cls, run: str | Path = PRETRAINED, raw: bool = False) -> "GAN":
-        """The trained model of a run directory or a checkpoint file, on the CPU.
+        """The trained generator of a run directory or a checkpoint file, on the CPU.
+
+        Only `averaged` has trained weights, with which samples are generated.
 
         Args:
-            run: by default the pretrained one, of which only `averaged` has trained weights.
+            run: by default the pretrained generator.
             raw: generate with the generator's last weights instead of the averaged ones.
 
         Raises:
-            ValueError: there is no checkpoint, or it does not fit this version or models.py.
+            OSError: there is no checkpoint, or it does not fit this version or models.py.
         """
-        saved = load_checkpoint(run)
-        model = cls(**{name: saved["args"][name] for name in MODEL_ARGS})
-        try:
-            if "generator" in saved:  # of pretrained/
-                model.averaged.module.load_state_dict(saved["generator"])
-            else:
-                model.load_state_dict(saved["model"])
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f"{run} does not fit models.py: {reason}") from error
-        if raw and "generator" in saved:
-            raise ValueError(f"{run} has averaged weights only")
-        if raw:
-            model.averaged.module.load_state_dict(model.generator.state_dict())
+        saved, part = load_checkpoint(run), "generator" if raw else "averaged"
+        model = cls.from_args(argparse.Namespace(**saved["args"]))
+        load_parts(saved, {part: model.averaged})
         return model
 
     @property
@@ -131,12 +132,12 @@ class GAN(nn.Module):
     ) -> Tensor:
         """Generates images between pairs of samples, `[B, interpolation_steps + 2, C, H, W]`.
 
-        Latents are evenly spaced on the straight line between two random ones, whose images are
-        the first and the last of each row.
+        The first and the last of each row are the images of two random latents; `slerp` gives
+        those between them.
         """
         start, end = (self.latents(batch_size, generator)[:, None] for _ in range(2))
         weight = torch.linspace(0, 1, interpolation_steps + 2, device=self.device)[:, None]
-        images = self.generate(torch.lerp(start, end, weight).flatten(0, 1))
+        images = self.generate(slerp(start, end, weight).flatten(0, 1))
         return images.unflatten(0, (batch_size, interpolation_steps + 2))
 
     @torch.no_grad()
@@ -150,25 +151,7 @@ class GAN(nn.Module):
         z = torch.randn(batch_size, self.z_dim, generator=generator, device=device)
         return z.to(self.device)
 
-    def generator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The generator's loss: the discriminator should classify its images as real.
-
-        This is the non-saturating loss -log D(G(z)): its gradient does not vanish while the
-        discriminator is sure that the images are fake (Goodfellow et al., 2014, section 3). It
-        flows through the discriminator, but only the generator's parameters are to be updated.
-
-        Args:
-            x_real: real images `[B, C, H, W]`; only their number matters here.
-
-        Returns:
-            The loss and the scalars to log.
-        """
-        x_fake = self.generator(self.latents(len(x_real)))
-        logits = self.discriminator(x_fake)
-        loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        return loss, {"loss": loss.detach()}
-
-    def discriminator_step(self, x_real: Tensor, r1: float = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss: it should tell real images from generated ones.
 
         Real and fake images go through the discriminator in one batch. For an MLP that is the same
@@ -176,11 +159,10 @@ class GAN(nn.Module):
 
         Args:
             x_real: real images `[B, C, H, W]`. As many fake ones are generated.
-            r1: weight of the gradient penalty; 0 disables it.
 
         Returns:
-            The loss, -(log D(x) + log(1 - D(G(z)))) / 2 + r1 / 2 * penalty, with gradients for
-            the discriminator alone, and the scalars to log; their loss is without the penalty.
+            The loss, -(log D(x) + log(1 - D(G(z)))) / 2, with gradients for the discriminator
+            alone; and the scalars to log, whose "loss" is printed as well.
         """
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
@@ -188,8 +170,7 @@ class GAN(nn.Module):
         real, fake = logits.detach().float().chunk(2)
         targets = torch.cat([torch.ones_like(real), torch.zeros_like(fake)])
         loss = F.binary_cross_entropy_with_logits(logits, targets)
-        penalty = r1 / 2 * self.gradient_penalty(x_real) if r1 else 0.0
-        return loss + penalty, {
+        return loss, {
             "loss": loss.detach(),
             "accuracy_real": (real > 0).float().mean(),
             "accuracy_fake": (fake < 0).float().mean(),
@@ -205,6 +186,49 @@ class GAN(nn.Module):
         x = x_real.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(self.discriminator(x).sum(), x, create_graph=True)
         return gradient.float().flatten(1).square().sum(1).mean()
+
+    def generator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's loss: the discriminator should classify its images as real.
+
+        This is the non-saturating loss: its gradient does not vanish while the discriminator is
+        sure that the images are fake (Goodfellow et al., 2014, section 3). It flows through the
+        discriminator, but only the generator's parameters are to be updated.
+
+        Args:
+            x_real: real images `[B, C, H, W]`; only their number matters here.
+
+        Returns:
+            The loss, -log D(G(z)); and the scalars to log, whose "loss" is printed as well.
+        """
+        x_fake = self.generator(self.latents(len(x_real)))
+        logits = self.discriminator(x_fake)
+        loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        return loss, {"loss": loss.detach()}
+
+    @torch.no_grad()
+    def update_average(self, steps_done: int) -> None:
+        """Moves the averaged weights towards the generator's, after a step of its optimizer.
+
+        Floating-point buffers, such as batch normalization's statistics, are averaged as well.
+        """
+        weight = 1 / (1 + min(steps_done / 5, self.ema))
+        weights = self.generator.state_dict()
+        for name, mean in self.averaged.state_dict().items():
+            new = weights[name]
+            mean.lerp_(new, weight) if mean.is_floating_point() else mean.copy_(new)
+
+
+def slerp(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+    """Spherical interpolation of latents `[..., z_dim]`, from `start` at 0 to `end` at 1.
+
+    Latents of a normal distribution all have nearly the same length, which the points on a
+    straight line between them do not have (White, 2016, arXiv:1609.04468). Where the two have the
+    same or the opposite direction there is no arc between them, and the line is taken.
+    """
+    cosine = F.cosine_similarity(start, end, dim=-1).clamp(-1, 1).unsqueeze(-1)
+    angle = cosine.acos()
+    arc = (((1 - weight) * angle).sin() * start + (weight * angle).sin() * end) / angle.sin()
+    return torch.where(cosine.abs() < 0.9999, arc, start + weight * (end - start))
 
 
 def generate_and_save(
@@ -242,8 +266,6 @@ def train_gan(
 
     Losses stay on the device; the loggers read their means back once every `avg_window` steps.
     With `bf16`, matmuls and images are in bfloat16; weights, moments and losses stay in float32.
-    The gradient penalty is computed at every 8th step, with 8 times its weight: an eighth of the
-    cost, the same effect (Karras et al., 2020).
     """
     model.train()
     device = model.device
@@ -255,32 +277,34 @@ def train_gan(
     for step, (x_real, _) in enumerate(steps):
         x_real = x_real.to(device, non_blocking=True)
 
-        # The discriminator learns to tell this batch from generated images ...
+        # The discriminator learns to tell this batch from generated images. The penalty, at every
+        # 8th step with 8 times its weight, has the same effect for less time (Karras et al., 2020).
         with precision:
-            r1 = PENALTY_EVERY * model.r1 if step % PENALTY_EVERY == 0 else 0.0
-            loss, values = model.discriminator_step(x_real, r1)
+            loss, values = model.discriminator_step(x_real)
+            if model.r1 and step % PENALTY_EVERY == 0:
+                loss = loss + PENALTY_EVERY * model.r1 / 2 * model.gradient_penalty(x_real)
         optimizer_disc.zero_grad()
         loss.backward(inputs=weights_disc)
         optimizer_disc.step()
         logger_disc.add_values(values)
 
-        # ... and the generator learns to generate images that it now classifies as real.
+        # The generator learns to generate images that it now classifies as real.
         with precision:
             loss, values = model.generator_step(x_real)
         optimizer_gen.zero_grad()
         loss.backward(inputs=weights_gen)
         optimizer_gen.step()
-        model.averaged.update_parameters(model.generator)
+        model.update_average(logger_gen.step)
         logger_gen.add_values(values)
 
         if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
             rate = len(x_real) * (steps.format_dict["rate"] or 0)
-            steps.set_postfix_str(f"{losses(logger_gen, logger_disc)}, {rate:,.0f} img/s")
+            steps.set_postfix_str(f"{loss_text(logger_gen, logger_disc)}, {rate:,.0f} img/s")
     logger_disc.flush()
     logger_gen.flush()
 
 
-def losses(logger_gen: utils.TensorBoardLogger, logger_disc: utils.TensorBoardLogger) -> str:
+def loss_text(logger_gen: utils.TensorBoardLogger, logger_disc: utils.TensorBoardLogger) -> str:
     """The last written means of both losses, and whether D always wins; fits 80 columns."""
     gen, disc = (logger.means["loss"] for logger in (logger_gen, logger_disc))
     return f"G {gen:.3f} D {disc:.3f}" + (" (D has won)" if disc < 0.01 else "")
@@ -298,36 +322,27 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     torch.manual_seed(int(seeds[2]))
 
 
-def save_samples(
-    model: GAN, epoch: int, step: int, writer: SummaryWriter, reference: Reference | None
-) -> None:
-    """Saves the sample grids of this epoch, and scores samples if there is a reference."""
-    generate_and_save(model, epoch, writer)
-    interpolate_and_save(model, epoch, writer, batch_size=16)
-    if reference and epoch > 0:
-        utils.log_scores(writer, score_samples(model, reference, NUM_SCORED), step)
+def load_images(train: bool, **data: Any) -> tuple[Tensor, Tensor]:
+    """The training or test images and labels as whole tensors, for scores.
+
+    Raises:
+        OSError: there are none, or this is another mnist.py, which need not provide them.
+    """
+    if "train" not in inspect.signature(mnist).parameters:
+        raise OSError("this mnist.py has no parameter `train`, and so no test images")
+    dataset = mnist(**data, download=False, train=train).dataset
+    if not hasattr(dataset, "images"):
+        raise OSError("the dataset of this mnist.py has no `images` and `labels`")
+    return dataset.images, dataset.labels
 
 
-def save_results(
-    model: GAN, epoch: int, step: int, writer: SummaryWriter, reference: Reference | None
-) -> None:
-    """Saves what a run ends with: the film of its sample grids, and the scores."""
-    run_dir = Path(writer.log_dir)
-    replace_file(run_dir / utils.PROGRESS, utils.film(run_dir))
-    if reference:
-        scores = {"epochs": epoch, **score_samples(model, reference, 10_000)}
-        utils.save_scores(scores, step, writer)
-
-
-def load_reference(args: argparse.Namespace) -> Reference | None:
+def load_reference(**data: Any) -> Reference | None:
     """The test images as the reference of scores; None, and one printed line, without them."""
     try:
-        test = mnist(args.data_dir or DATA_DIR, download=False, train=False).dataset
-        images, labels = test.images, test.labels
-    except (TypeError, AttributeError, OSError) as error:  # another mnist.py may have none
+        return Reference.of(*load_images(train=False, **data))
+    except OSError as error:
         print(f"Scores:      none ({error})")
         return None
-    return Reference.of(images, labels)
 
 
 def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[str, float]:
@@ -335,39 +350,44 @@ def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[st
     return score(model.sample(num_samples, torch.Generator().manual_seed(0)), reference)
 
 
-def main(args: argparse.Namespace, saved: dict | None = None) -> None:
-    """Trains a GAN with what `parse_args` returns, in a new run directory or in that of `saved`.
+def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
+    """Trains a GAN with the arguments that `parse_args` returns, in the run directory it prints.
+
+    Args:
+        gan: a subclass of `GAN` trains networks, steps or an average of its own.
 
     Raises:
         OSError: data, log directory or checkpoint could not be read or written.
         FloatingPointError: training diverged; the last checkpoint predates it.
     """
-    check.print_thread_hint(args.device)
-    loader = mnist(args.data_dir or DATA_DIR, args.batch_size, args.num_workers)
-    reference = load_reference(args)
+    if args.device == "cpu":
+        print_thread_hint()
+    data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
+    loader = mnist(**data, batch_size=args.batch_size, num_workers=args.num_workers)
+    reference = load_reference(**data)
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
+
     seed_everything(args.seed)
-    model = GAN(**{name: getattr(args, name) for name in MODEL_ARGS}).to(args.device)
+    model = gan.from_args(args).to(args.device)
     adam = {"betas": args.betas, "fused": True}
     optimizer_gen = torch.optim.Adam(model.generator.parameters(), args.lr, **adam)
     optimizer_disc = torch.optim.Adam(model.discriminator.parameters(), args.lr_disc, **adam)
-    state = {"model": model, "optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
-    run_dir = saved["run_dir"] if saved else make_run_dir(args.log_dir, args.name, args.job_id)
-    checkpoint = Checkpoint(run_dir, state, saved)
-    epochs_done = saved["epoch"] if saved else 0
-    step = epochs_done * len(loader)
-    bars, bf16 = args.progress_bar, args.precision == "bf16"
+    run_dir = Path(args.resume or make_run_dir(args.log_dir, args.name, args.job_id))
+    checkpoint = Checkpoint(run_dir, model, optimizer_gen, optimizer_disc)
+    epochs_done = checkpoint.load() if args.resume else 0
+    step, bars, bf16 = epochs_done * len(loader), args.progress_bar, args.precision == "bf16"
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
-    with check.interruptible(run_dir), SummaryWriter(run_dir, purge_step=step + 1) as writer:
-        checkpoint.save(epoch=epochs_done, args=vars(args))  # --epochs may have been raised
+    with SummaryWriter(run_dir, purge_step=step + 1) as writer:
+        checkpoint.save(epochs_done, args)  # --epochs may have been raised
+        replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
-        replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
         if epochs_done == 0:
-            utils.log_run(writer, {name: getattr(args, name) for name in HYPERPARAMETERS})
-            save_samples(model, 0, 0, writer, reference)
+            utils.log_run(writer, {k: v for k, v in vars(args).items() if k not in MAY_CHANGE})
+            generate_and_save(model, 0, writer)
+            interpolate_and_save(model, 0, writer, batch_size=16)
         print_start(run_dir)
 
         bar = tqdm(desc="epochs", total=args.epochs, initial=epochs_done, disable=not bars)
@@ -382,28 +402,36 @@ def main(args: argparse.Namespace, saved: dict | None = None) -> None:
                 model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars, bf16
             )
             seconds = time.perf_counter() - started
-            utils.log_speed(writer, seconds, len(loader.dataset), logger_gen.step)
+            step = logger_gen.step
+            utils.log_speed(writer, seconds, len(loader.dataset), step)
 
             grids_due = epoch in (*EARLY_EPOCHS, args.epochs) or epoch % args.save_every == 0
             if grids_due:
-                save_samples(model, epoch, logger_gen.step, writer, reference)
-            if grids_due and not bars:
-                print_epoch(epoch, args.epochs, seconds, losses(logger_gen, logger_disc))
-            if epoch == args.epochs:
-                save_results(model, epoch, logger_gen.step, writer, reference)
+                generate_and_save(model, epoch, writer)
+                interpolate_and_save(model, epoch, writer, batch_size=16)
+                if reference:
+                    utils.log_scores(writer, score_samples(model, reference, 2000), step)
+                if not bars:
+                    print_epoch(epoch, args.epochs, seconds, loss_text(logger_gen, logger_disc))
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
-                checkpoint.save(epoch=epoch, args=vars(args))
+                checkpoint.save(epoch, args)
             bar.update()
         bar.close()
-    print(f"Film:        {run_dir / utils.PROGRESS}\nCheckpoint:  {run_dir / CHECKPOINT}")
+
+        if reference:  # at a step that a run which is resumed here will purge
+            scores = {"epochs": args.epochs, **score_samples(model, reference, 10_000)}
+            utils.save_scores(writer, scores, step + 1)
+        utils.save_film(run_dir)  # last: a run that has it is finished
+    print(f"Film:        {run_dir / utils.FILM}\nCheckpoint:  {checkpoint.path}")
 
 
 def print_start(run_dir: Path) -> None:
-    """Prints where the run writes to, and the command that shows all of its sample grids."""
-    log_dir = shlex.quote(run_dir.parent.as_posix())
+    """Prints where the run writes to, how to watch it and, after any kill, how to resume it."""
     print(f"Logs:        {run_dir}")
+    log_dir = shlex.quote(run_dir.parent.as_posix())
     print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
+    print(f"To resume:   {shlex.join(['python', sys.argv[0], '--resume', run_dir.as_posix()])}")
 
 
 def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
@@ -412,72 +440,104 @@ def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
     print(f"epoch {epoch:>3}/{epochs}: {means}, {seconds:.1f} s/epoch, {left} left", flush=True)
 
 
-def parse_args(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict | None]:
-    """Parses the command line; errors are one line and exit with status 2.
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; a run to resume adds the arguments that it was started with.
 
-    Returns the arguments, and the contents of the checkpoint to resume from, if there is one.
+    Errors are one line and exit with status 2.
     """
-    parser = check.Parser(
-        "Trains a GAN that learns to generate MNIST digits.",
-        example="python train_torch.py --progress_bar --epochs 20 --lr 1e-3 --name slower",
+    parser = command_line.Parser(
+        description="Trains a GAN that learns to generate MNIST digits.",
+        epilog="Example: python train_torch.py --progress_bar --epochs 20 --lr 1e-3 --name slower",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # for those that are off by default: see below
     )
+    natural, positive, share = command_line.natural, command_line.positive, command_line.share
+    widths = {"type": positive, "nargs": "*", "metavar": "WIDTH"}
+
     add = parser.add_argument_group("model").add_argument
-    add("--z_dim", type=check.width, default=32, help="length of a latent vector")
-    widths = {"type": check.widths, "nargs": "*", "metavar": "WIDTH"}
+    add("--z_dim", type=positive, default=32, help="length of a latent vector")
     add("--hidden_dims_gen", default=[128, 256, 512], help="generator's hidden layers", **widths)
     add("--hidden_dims_disc", default=[512, 256], help="discriminator's hidden layers", **widths)
-    add("--dp_rate_gen", type=check.fraction, default=0.0, help="generator's dropout rate")
-    add("--dp_rate_disc", type=check.fraction, default=0.0, help="discriminator's dropout rate")
-    add("--ema", type=check.steps, default=1000, help="steps that averaged weights span; 0: off")
+    add("--dp_rate_gen", type=share, default=0.0, help="generator's dropout rate")
+    add("--dp_rate_disc", type=share, default=0.0, help="discriminator's dropout rate")
+    add("--ema", type=natural, default=1000, help="steps that averaged weights span; 0: off")
 
     add = parser.add_argument_group("optimization").add_argument
-    add("--epochs", type=check.positive_int, default=50, help="passes over the training set")
-    add("--batch_size", type=check.positive_int, default=128, help="images per step")
-    add("--lr", type=check.learning_rate, default=2e-3, help="generator's learning rate")
-    add("--lr_disc", type=check.learning_rate, default=1e-3, help="discriminator's learning rate")
+    add("--epochs", type=positive, default=50, help="passes over the training set")
+    add("--batch_size", type=positive, default=128, help="images per step")
+    add("--lr", type=share, default=2e-3, help="generator's learning rate")
+    add("--lr_disc", type=share, default=1e-3, help="discriminator's learning rate")
     decay = "epoch from which both rates fall as 1 / epoch"
-    add("--decay_from", type=check.positive_int, default=20, help=decay)
-    pair = {"type": check.fraction, "nargs": 2, "metavar": ("BETA1", "BETA2")}
-    add("--betas", default=[0.0, 0.99], help="Adam's decay rates", **pair)
-    add("--r1", type=check.weight, default=0.3, help="weight of the gradient penalty; 0: off")
+    add("--decay_from", type=positive, default=20, help=decay)
+    pair = {"nargs": 2, "metavar": ("BETA1", "BETA2")}
+    add("--betas", type=share, default=[0.0, 0.99], help="Adam's decay rates", **pair)
+    penalty = "weight of the gradient penalty; 0: off"
+    add("--r1", type=command_line.weight, default=0.3, help=penalty)
 
     run = parser.add_argument_group("run")
     add = run.add_argument
-    add("--seed", type=check.seed, default=42, help="seed of every random number")
-    add("--device", type=check.device, default="auto", help="auto, cpu, cuda, mps, ...")
+    add("--seed", type=natural, default=42, help="seed of every random number")
+    add("--device", type=command_line.device, default="auto", help="auto, cpu, cuda, mps, ...")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="of matmuls")
-    add("--data_dir", type=check.directory, help="directory with MNIST/raw/*.gz, if not data/")
-    add("--num_workers", type=check.workers, default=0, help="data-loading processes")
+    add("--data_dir", type=command_line.directory, help="has MNIST/raw/*.gz, if data/ does not")
+    add("--num_workers", type=natural, default=0, help="data-loading processes")
     resume = run.add_mutually_exclusive_group().add_argument
     resume("--resume", metavar="RUN", help="resume the run of this run directory or checkpoint")
-    resume("--job_id", type=check.name, help="resume this job's run in --log_dir, or start it")
+    job = "resume this job's run in --log_dir, or start it"
+    resume("--job_id", type=command_line.name, help=job)
 
     add = parser.add_argument_group("logging").add_argument
-    add("--log_dir", type=check.directory, default="GAN_logs/", help="directory of all runs")
-    add("--name", type=check.name, help="becomes part of the run directory's name")
-    add("--save_every", type=check.positive_int, default=10, help="epochs between sample grids")
+    logs = {"type": command_line.directory, "default": "GAN_logs/"}
+    add("--log_dir", help="directory of all runs", **logs)
+    add("--name", type=command_line.name, help="becomes part of the run directory's name")
+    add("--save_every", type=positive, default=10, help="epochs between sample grids")
     add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
 
-    args, saved = parser.parse_args(argv), None
+    off = {"data_dir": None, "resume": None, "job_id": None, "name": None, "progress_bar": False}
+    args = parser.parse_args(argv, argparse.Namespace(**off))
     if args.job_id:
         runs = Path(args.log_dir).glob(f"*_job{args.job_id}/{CHECKPOINT}")
         args.resume = max(map(str, runs), default=None)
     if args.resume is not None:
-        try:
-            saved = load_checkpoint(args.resume)
-        except ValueError as error:
-            parser.error(f"argument --resume: {error}")
-        if saved["run_dir"] is None:
-            parser.error(f"argument --resume: {args.resume} is not in a run directory")
-        defaults = {k: v for k, v in saved["args"].items() if k not in ("device", "progress_bar")}
-        args = parser.parse_resumed(argv, defaults, [*HYPERPARAMETERS, "name"])
-        if args.epochs <= saved["epoch"]:
-            done = f"{saved['run_dir']} has finished {saved['epoch']} epochs"
-            parser.exit(message=f"{done}; for more, pass a larger --epochs\n")
-    if args.precision == "bf16" and not check.supports_bf16(args.device):
+        given = {word.split("=")[0][2:] for word in argv or sys.argv[1:] if word.startswith("--")}
+        take_saved(args, given, parser)
+    if args.precision == "bf16" and not command_line.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
-    return args, saved
+    return args
+
+
+def take_saved(args: argparse.Namespace, given: set[str], parser: command_line.Parser) -> None:
+    """Replaces arguments that were not given by those of the run to resume."""
+    try:
+        saved = load_checkpoint(args.resume)
+    except OSError as error:
+        parser.error(f"argument --resume: {error}")
+    if saved["path"].parts[-2:] != CHECKPOINT.parts:
+        parser.error(f"argument --resume: {args.resume} is not in a run directory")
+    for name in vars(args).keys() - {"device", "progress_bar"}:
+        now, value = getattr(args, name), saved["args"][name]
+        if name not in given:
+            setattr(args, name, value)
+        elif name not in MAY_CHANGE and now != value:
+            parser.error(f"argument --{name}: the run has {value}, not {now}")
+    run_dir = saved["path"].parents[1]
+    args.resume, film = str(run_dir), run_dir / utils.FILM
+    has_film = film.exists() and film.stat().st_mtime >= saved["path"].stat().st_mtime
+    if args.epochs < saved["epoch"] or (args.epochs == saved["epoch"] and has_film):
+        done = f"{run_dir} has finished {saved['epoch']} epochs"
+        parser.exit(message=f"{done}; for more, pass a larger --epochs\n")
+
+
+def print_thread_hint() -> None:
+    """Prints the faster command if others hold this process's cores: shared ones mostly wait."""
+    try:
+        load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not known on every system
+        return
+    if (free := max(1, cores - round(load))) < torch.get_num_threads():
+        faster = f"OMP_NUM_THREADS={free} {shlex.join(['python', *sys.argv])}"
+        print(f"Load {load:.1f} on {cores} cores. Faster if others use them: {faster}")
 
 
 if __name__ == "__main__":
-    check.run(lambda: main(*parse_args()), OSError, FloatingPointError)
+    command_line.run(lambda: main(parse_args()), OSError, FloatingPointError)

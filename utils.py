@@ -1,6 +1,5 @@
 """Images, and everything that goes to TensorBoard: means of scalars, grids, hyperparameters."""
 
-import contextlib
 import io
 import json
 import math
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,9 +17,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
-from tqdm import tqdm
 
-QUALITY = ["frechet_distance", "kid", "coverage", "recall", "smallest_share"]  # scores with curves
+from checkpoint import replace_file
+
+# The scores that have curves, are printed at a run's end, and make the README's table.
+QUALITY = ["frechet_distance", "kid", "precision", "recall", "density", "coverage"]
+QUALITY += ["smallest_share"]
 CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of each
     "Is the discriminator winning?": {
         "D(x) of real and D(G(z)) of generated images": [
@@ -54,7 +57,7 @@ ABOUT = """
 - **Samples, interpolation**, under *Images*: always of the same latents; move the slider.
 - **HPARAMS** compares the hyperparameters and final scores of all runs.
 """
-PROGRESS = "progress.gif"  # in a run directory: its sample grids as a film
+FILM = "progress.gif"  # in a run directory: its sample grids as a film
 DIVERGED = 1e4  # a mean beyond this is no longer a loss that training comes back from
 
 
@@ -118,32 +121,24 @@ class TensorBoardLogger:
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8 on the CPU; -1 becomes black and 1 white, exactly."""
-    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).cpu()
+    """Images in [-1, 1] as uint8, -1 black (0) and 1 white (255); uint8 stays as it is."""
+    if images.dtype == torch.uint8:
+        return images
+    return images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 
-def save_images(
-    images: Tensor, columns: int, tag: str, epoch: int, summary_writer: SummaryWriter
-) -> Path:
-    """Writes a grid of images to TensorBoard and to `<tag>_epoch_NNNN.png` in the run directory.
+def from_gray(gray: Tensor) -> Tensor:
+    """Gray levels, uint8, as float32 in [-1, 1]: the inverse of `to_gray`."""
+    return gray.float().div_(127.5).sub_(1)
+
+
+def image_grid(images: Tensor, columns: int, scale: int = 1) -> Image.Image:
+    """A grid of images, filled row by row; each pixel becomes `scale` x `scale` ones.
 
     Args:
         images: `[N, C, H, W]` in [-1, 1], C is 1 or 3.
-        columns: images per row of the grid, which is filled row by row.
-
-    Returns:
-        The path of the PNG file.
     """
-    grid = make_grid(to_gray(images), nrow=columns)
-    summary_writer.add_image(tag, grid, epoch)
-    path = Path(summary_writer.log_dir) / f"{tag}_epoch_{epoch:04d}.png"
-    to_pil_image(grid).save(path)  # by Pillow, as in TensorBoard: the same bytes
-    return path
-
-
-def image_grid(images: Tensor, columns: int, scale: int) -> Image.Image:
-    """A grid of images `[N, C, H, W]` in [-1, 1]; each pixel becomes `scale` x `scale` ones."""
-    grid = make_grid(to_gray(images), nrow=columns)
+    grid = make_grid(to_gray(images).cpu(), nrow=columns)
     return to_pil_image(grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2))
 
 
@@ -166,14 +161,28 @@ def gif(frames: Sequence[Image.Image], seconds: Sequence[float]) -> bytes:
     return buffer.getvalue()
 
 
-def film(run_dir: Path) -> bytes:
-    """A GIF of all sample grids of a run: the same digits, growing from noise."""
+def save_images(
+    images: Tensor, columns: int, tag: str, epoch: int, summary_writer: SummaryWriter
+) -> Path:
+    """Writes an `image_grid` to TensorBoard and to `<tag>_epoch_NNNN.png` in the run directory.
+
+    Returns:
+        The path of the PNG file.
+    """
+    grid = image_grid(images, columns)
+    summary_writer.add_image(tag, np.asarray(grid), epoch, dataformats="HWC")
+    path = Path(summary_writer.log_dir) / f"{tag}_epoch_{epoch:04d}.png"
+    replace_file(path, png(grid))
+    return path
+
+
+def save_film(run_dir: Path) -> None:
+    """Writes a GIF of all sample grids of a run: the same digits, growing from noise."""
     frames = []
     for path in sorted(run_dir.glob("samples_epoch_*.png")):
-        with contextlib.suppress(OSError):  # a kill may have left a part of a file
-            frame = Image.open(path)
-            frames.append(frame.resize((2 * frame.width, 2 * frame.height), Image.NEAREST))
-    return gif(frames, [0.4] * (len(frames) - 1) + [2])
+        frame = Image.open(path)
+        frames.append(frame.resize((2 * frame.width, 2 * frame.height), Image.NEAREST))
+    replace_file(run_dir / FILM, gif(frames, [0.4] * (len(frames) - 1) + [2]))
 
 
 def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
@@ -189,13 +198,14 @@ def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step:
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
 
 
-def save_scores(scores: Mapping[str, float], step: int, summary_writer: SummaryWriter) -> None:
-    """Prints the scores of a run's end, and saves them in `scores.json` and for HPARAMS."""
-    path = Path(summary_writer.log_dir) / "scores.json"
-    path.write_text(json.dumps(scores, indent=2) + "\n")
+def save_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
+    """Saves the scores of a run's end in `scores.json` and for HPARAMS, and prints some."""
+    content = json.dumps(scores, indent=2) + "\n"
+    replace_file(Path(summary_writer.log_dir) / "scores.json", content.encode())
     for name, value in scores.items():
         summary_writer.add_scalar(f"final/{name}", value, step)
-        tqdm.write(f"{name:<24}{value:>10.4g}")
+    for name in QUALITY:
+        print(f"{name:<20}{scores[name]:.4g}")
 
 
 def log_speed(summary_writer: SummaryWriter, seconds: float, images: int, step: int) -> None:
