@@ -15,8 +15,9 @@ from torch import Tensor
 
 import command_line
 from checkpoint import replace_file
-from metrics import Reference, nearest_images, score
-from train_torch import GAN, PRETRAINED, load_images
+from metrics import nearest_images, score
+from mnist import mnist
+from train_torch import GAN, PRETRAINED, load_reference
 from utils import image_grid, png, to_gray
 
 NEIGHBORS, PAIRS = 1000, 10  # images whose nearest training image is searched; pairs shown
@@ -66,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = {"root": args.data_dir} if args.data_dir else {}
     try:
         model = GAN.from_checkpoint(args.run)
-        training, _ = load_images(train=True, **data)
-        test, labels = load_images(train=False, **data)
+        reference = load_reference(**data)
     except OSError as error:
         parser.error(str(error))
 
     samples = model.sample(args.num_samples, torch.Generator().manual_seed(args.seed))
-    scores = score(samples, Reference.of(test, labels))
+    scores = score(samples, reference)
+    training, test = (mnist(**data, train=train).dataset.images for train in (True, False))
     distances, pairs = memorization(samples, training, test)
     scores |= distances
     if args.json:

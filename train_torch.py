@@ -37,14 +37,7 @@ from tqdm import tqdm
 
 import command_line
 import utils
-from checkpoint import (
-    CHECKPOINT,
-    Checkpoint,
-    load_checkpoint,
-    load_parts,
-    make_run_dir,
-    replace_file,
-)
+from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, load_parts, make_run_dir
 from metrics import Reference, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
@@ -56,7 +49,6 @@ MAY_CHANGE |= {"device", "progress_bar"}
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
-STEPS_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
 class GAN(nn.Module):
@@ -273,7 +265,7 @@ def train_gan(
     # Each loss is differentiated with respect to its own network; the other needs no gradients.
     weights_gen = [p for p in model.generator.parameters() if p.requires_grad]
     weights_disc = [p for p in model.discriminator.parameters() if p.requires_grad]
-    steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar, bar_format=STEPS_BAR)
+    steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar)
     for step, (x_real, _) in enumerate(steps):
         x_real = x_real.to(device, non_blocking=True)
 
@@ -298,8 +290,7 @@ def train_gan(
         logger_gen.add_values(values)
 
         if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
-            rate = len(x_real) * (steps.format_dict["rate"] or 0)
-            steps.set_postfix_str(f"{loss_text(logger_gen, logger_disc)}, {rate:,.0f} img/s")
+            steps.set_postfix_str(loss_text(logger_gen, logger_disc))
     logger_disc.flush()
     logger_gen.flush()
 
@@ -322,27 +313,18 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     torch.manual_seed(int(seeds[2]))
 
 
-def load_images(train: bool, **data: Any) -> tuple[Tensor, Tensor]:
-    """The training or test images and labels as whole tensors, for scores.
+def load_reference(**data: Any) -> Reference:
+    """The test images as the reference of scores.
 
     Raises:
-        OSError: there are none, or this is another mnist.py, which need not provide them.
+        OSError: there are none; another mnist.py need not provide any.
     """
     if "train" not in inspect.signature(mnist).parameters:
         raise OSError("this mnist.py has no parameter `train`, and so no test images")
-    dataset = mnist(**data, download=False, train=train).dataset
-    if not hasattr(dataset, "images"):
+    test = mnist(**data, download=False, train=False).dataset
+    if not hasattr(test, "images"):
         raise OSError("the dataset of this mnist.py has no `images` and `labels`")
-    return dataset.images, dataset.labels
-
-
-def load_reference(**data: Any) -> Reference | None:
-    """The test images as the reference of scores; None, and one printed line, without them."""
-    try:
-        return Reference.of(*load_images(train=False, **data))
-    except OSError as error:
-        print(f"Scores:      none ({error})")
-        return None
+    return Reference.of(test.images, test.labels)
 
 
 def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[str, float]:
@@ -364,7 +346,11 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
         print_thread_hint()
     data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
     loader = mnist(**data, batch_size=args.batch_size, num_workers=args.num_workers)
-    reference = load_reference(**data)
+    try:
+        reference = load_reference(**data)
+    except OSError as error:
+        reference = None
+        print(f"Scores:      none ({error})")
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
 
@@ -381,7 +367,7 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with SummaryWriter(run_dir, purge_step=step + 1) as writer:
         checkpoint.save(epochs_done, args)  # --epochs may have been raised
-        replace_file(run_dir / "args.json", json.dumps(vars(args), indent=2).encode())
+        (run_dir / "args.json").write_text(json.dumps(vars(args), indent=2))
         logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
         if epochs_done == 0:

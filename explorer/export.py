@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import command_line
-from checkpoint import load_checkpoint, replace_file
+from checkpoint import replace_file
 from train_torch import GAN, PRETRAINED
 from utils import FILM, to_gray
 
@@ -78,13 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = "output file (default: %(default)s)"
     parser.add_argument("--out", type=Path, default=Path("explorer.html"), help=out)
     args = parser.parse_args(argv)
-    try:
-        model = GAN.from_checkpoint(args.run)
-    except OSError as error:
-        parser.error(str(error))
-    run_dir = load_checkpoint(args.run)["path"].parents[1]
+    run_dir = args.run.resolve() if args.run.is_dir() else args.run.resolve().parents[1]
     title = "the pretrained generator" if args.run == PRETRAINED else run_dir.name
-    replace_file(args.out, explorer(model, title, run_dir / FILM))
+    page = explorer(GAN.from_checkpoint(args.run), title, run_dir / FILM)
+    replace_file(args.out, page)
     print(args.out)
 
 
