@@ -1,9 +1,9 @@
 """Trains recipes over several seeds, two runs at a time, and prints a table of their scores.
 
-    python benchmarks/quality.py                        all recipes, three seeds; about 4 hours
-    python benchmarks/quality.py default --seeds 3 --epochs 10    one run of 10 epochs
-    python benchmarks/quality.py --summary              the table of the runs so far, trains nothing
-    python benchmarks/quality.py course default --plot PNG    also their scores over seconds
+    python -m benchmarks.quality                        all recipes, three seeds; about 4 hours
+    python -m benchmarks.quality default --seeds 3 --epochs 10    one run of 10 epochs
+    python -m benchmarks.quality --summary              the table of the runs so far, trains nothing
+    python -m benchmarks.quality course default --plot PNG    also their scores over seconds
 
 A run is a process with one thread and a run directory in --log_dir; runs that were interrupted
 are resumed, finished ones are not repeated. The plot needs matplotlib.
@@ -12,7 +12,6 @@ are resumed, finished ones are not repeated. The plot needs matplotlib.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,17 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median, stdev
 
-BENCHMARKS = Path(__file__).resolve().parent
-sys.path.insert(0, str(BENCHMARKS.parent))
+from torch.utils.tensorboard import SummaryWriter
 
-# Before torch, for which it sets an environment variable.
-import train_torch  # noqa: E402, F401  # isort: skip
-
-from kill_and_resume import scalars  # noqa: E402
-from speed import baseline, interleaved, processor, project, ratio, whole_process  # noqa: E402
-
-from metrics import Reference, score  # noqa: E402
-from mnist import mnist  # noqa: E402
+from benchmarks import common
+from benchmarks.common import STEPS, ratio, scalars
+from metrics import score
+from mnist import mnist
+from train_torch import GAN, load_reference, score_samples
+from utils import QUALITY
 
 # Epochs after which each recipe is scored, and its flags. Those after "default" change one thing in
 # it; other networks train about as long as 20 epochs of it, with half the rates if "slow".
@@ -52,9 +48,7 @@ RECIPES = {
     "deep_slow": ([12], DEEP + SLOW),
     "layer_norm": ([19], ""),
 }
-SCRIPTS = {"course": "course.py", "layer_norm": "layer_norm.py"}  # instead of train_torch.py
-SCORES = ["frechet_distance", "kid", "precision", "recall", "density", "coverage", "smallest_share"]
-STEPS = 469  # in an epoch
+MODULES = {"course": "benchmarks.course", "layer_norm": "benchmarks.layer_norm"}  # else train_torch
 
 
 def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
@@ -63,25 +57,34 @@ def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
     It is extended to each of these numbers of epochs, and scored there: the learning rate depends
     on the epoch alone, so these are the scores of runs of so many epochs.
     """
-    script, job = SCRIPTS.get(recipe, "../train_torch.py"), f"{recipe}-seed{seed}"
-    command = [sys.executable, BENCHMARKS / script, *RECIPES[recipe][1].split()]
+    module, job = MODULES.get(recipe, "train_torch"), f"{recipe}-seed{seed}"
+    command = [sys.executable, "-m", module, *RECIPES[recipe][1].split()]
     command += ["--seed", str(seed), "--job_id", job, "--log_dir", log_dir, "--save_every", "5"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     for number in epochs or RECIPES[recipe][0]:
-        scores = log_dir / f"{job}-epoch{number:03}.json"
-        if scores.exists():
+        path = log_dir / f"{job}-epoch{number:03}.json"
+        if path.exists():
             continue
         with open(log_dir / f"{job}.txt", "a") as output:
-            flags = ["--epochs", str(number)]
-            done = subprocess.run([*command, *flags], env=one_thread, stdout=output, stderr=output)
+            done = subprocess.run(
+                [*command, "--epochs", str(number)],
+                cwd=common.REPOSITORY,
+                env=one_thread,
+                stdout=output,
+                stderr=output,
+            )
         if done.returncode:
             print(f"{job} failed, see {output.name}", flush=True)
             break
         (run,) = log_dir.glob(f"*_job{job}")
-        if json.loads((run / "scores.json").read_text())["epochs"] != number:
+        scores = json.loads((run / "scores.json").read_text())
+        if scores["epochs"] != number:
             print(f"{job} is already beyond {number} epochs; use another --log_dir", flush=True)
             continue
-        shutil.copy(run / "scores.json", scores)
+        if recipe == "course":  # whose samples have dropout on
+            without = score_samples(GAN.from_checkpoint(run), load_reference(), 10_000)
+            scores["frechet_distance_no_dropout"] = without["frechet_distance"]
+        path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{job}: {number} epochs", flush=True)
 
 
@@ -93,7 +96,7 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 def summary(log_dir: Path, recipes: Sequence[str]) -> None:
     """Prints a Markdown table, a row for each recipe and number of epochs that was scored."""
-    names = [name.replace("_", " ") for name in SCORES]
+    names = [name.replace("_", " ") for name in QUALITY]
     print("| recipe | seeds | epochs |", " | ".join(names), "|")
     print("|" + " --- |" * (3 + len(names)))
     for recipe in recipes:
@@ -102,16 +105,15 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
             paths = log_dir.glob(f"{recipe}-seed*-epoch{epochs}.json")
             scores = [json.loads(path.read_text()) for path in paths]
             row = [f"`{recipe}`", str(len(scores)), str(int(epochs))]
-            for name in SCORES:
+            for name in QUALITY:
                 digits = 2 if name in ("precision", "recall", "density", "coverage") else 3
                 row.append(spread([of[name] for of in scores], digits))
             if recipe == "course":
                 off = [of["frechet_distance_no_dropout"] for of in scores]
                 row[3] += f" (dropout off when sampling: {spread(off, 3)})"
             print("|", " | ".join(row), "|")
-    training, test = mnist().dataset, mnist(train=False).dataset
-    floor = score(training.images[:10_000], Reference.of(test.images, test.labels))
-    digits = [f"{floor[name]:.3f}" for name in SCORES]
+    floor = score(mnist().dataset.images[:10_000], load_reference())
+    digits = [f"{floor[name]:.3f}" for name in QUALITY]
     print("| 10,000 training images | | |", " | ".join(digits), "|")
 
 
@@ -119,17 +121,19 @@ def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
     """Plots the Fréchet distance over seconds, and prints when the course's final one is reached.
 
     Epochs are turned into seconds by timings of this machine: train_gan, and for the course's
-    recipe the plain loop of speed.py, a few steps of each in turn.
+    recipe the plain loop, a few steps of each in turn.
     """
     import matplotlib.pyplot as plt
 
-    with tempfile.TemporaryDirectory() as folder:
-        start_up = whole_process(folder)["seconds to the first step"]
-        loops = {"ours": project(folder), "4 workers": baseline(4), "no workers": baseline(0)}
-        timed = interleaved(loops, 60, 7)
+    with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
+        start_up = common.start_up(folder)
+        loops = {"ours": common.project(writer)}
+        loops["4 workers"] = common.plain_loop(folder, workers=4)
+        loops["no workers"] = common.plain_loop(folder, workers=0)
+        timed = common.interleaved(loops)
     ours = STEPS * median(timed["ours"])
     plain = ours / max(ratio(timed["ours"], timed[name]) for name in ("4 workers", "no workers"))
-    print(f"{processor()}: start-up {start_up:.1f} s, an epoch {ours:.1f} s, plain {plain:.1f} s")
+    print(f"{common.processor()}: start {start_up:.1f} s, epoch {ours:.1f} s, plain {plain:.1f} s")
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     goals = []  # the final distances of the course's recipe, which has to be the first
@@ -169,6 +173,7 @@ def main() -> None:
     if unknown := set(recipes) - set(RECIPES):
         parser.error(f"there is no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}")
 
+    args.log_dir = args.log_dir.absolute()  # the runs' current directory is the repository
     args.log_dir.mkdir(parents=True, exist_ok=True)
     if not (args.summary or args.plot):
         with ThreadPoolExecutor(2) as two_at_a_time:
