@@ -1,17 +1,16 @@
 """Kills real training runs at random moments, resumes them, and compares with straight runs.
 
-    python benchmarks/kill_and_resume.py            10 each of kill -9, SIGTERM and Ctrl-C
-    python benchmarks/kill_and_resume.py --each 1   one of each
+    python -m benchmarks.kill_and_resume            10 each of kill -9, SIGTERM and Ctrl-C
+    python -m benchmarks.kill_and_resume --each 1   one of each
 
 Each time a run was killed, it is started again as a user would: with --resume if it has a
-checkpoint, else with the same command. In the end weights, Adam's moments, TensorBoard's scalars
-and the sample grids have to be equal to those of a straight run, bit for bit. A kill may lose the
-current epoch and 30 seconds of training, no more. Exit status 1 if anything is otherwise.
+checkpoint, else with the same command. In the end weights, Adam's moments, TensorBoard's scalars,
+sample grids, scores and film have to be equal to those of a straight run, bit for bit. A kill may
+lose the current epoch and 30 seconds of training, no more. Exit status 1 if anything is otherwise.
 """
 
 import argparse
 import itertools
-import logging
 import os
 import random
 import signal
@@ -19,26 +18,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-TRAIN = [sys.executable, str(Path(__file__).resolve().parent.parent / "train_torch.py")]
+from benchmarks.common import REPOSITORY, scalars
+from checkpoint import CHECKPOINT
+
+TRAIN = [sys.executable, str(REPOSITORY / "train_torch.py")]
 SMALL = ["--batch_size", "1024", "--hidden_dims_gen", "16", "--hidden_dims_disc", "16"]
-SHORT = [*SMALL, "--epochs", "6", "--save_every", "2"]
+EPOCHS = 6
+SHORT = [*SMALL, "--epochs", str(EPOCHS), "--save_every", "2"]
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
-MOMENTS = ["training", "writing", "start-up", "run directory"]
+MOMENTS = ["training", "writing", "results", "start-up", "run directory"]
 MAY_LOSE = 30  # seconds of training, beside the current epoch
-CHECKPOINT = "checkpoints/model_checkpoint.pt"
 FINISHED = "Checkpoint: "  # a run's last line
 
 
 def run_in(logs: Path) -> Path | None:
     """The run in a log directory that has a checkpoint, None if there is none."""
-    return next((path.parent.parent for path in logs.glob(f"*/{CHECKPOINT}")), None)
+    return next((run for run in logs.glob("*") if (run / CHECKPOINT).exists()), None)
 
 
 def start(flags: list[str], logs: Path) -> subprocess.Popen:
@@ -53,46 +56,54 @@ def start(flags: list[str], logs: Path) -> subprocess.Popen:
     )
 
 
-def finish(flags: list[str], logs: Path) -> dict:
-    """Starts or resumes a run and waits for its end; what it ends with."""
+def finish(flags: list[str], logs: Path) -> Path:
+    """Starts or resumes a run and waits for its end; its run directory."""
     process = start(flags, logs)
     output = process.communicate()[0]
     if process.returncode != 0:
         raise RuntimeError(f"a run that was left alone failed: {output}")
-    return contents(run_in(logs))
+    return run_in(logs)
 
 
 def kill(
-    flags: list[str], logs: Path, sent: signal.Signals, moment: str, epoch: int, seconds: float
+    flags: list[str],
+    logs: Path,
+    sent: signal.Signals,
+    moment: str,
+    epoch: int,
+    seconds: float,
 ) -> tuple[int, float, str]:
     """Starts or resumes a run and kills it at the given moment.
 
     Args:
         moment: "start-up"; "run directory": when it was created and has no checkpoint yet;
-            "training"; or "writing": when a checkpoint is being written.
-        epoch: for the last two, the epoch whose sample grid has to exist first.
+            "training"; "writing": when a checkpoint is being written; or "results": after the last
+            checkpoint, while scores and film are made.
+        epoch: for the last three, the epoch whose sample grids have to exist first.
         seconds: to wait then; for the first two, from the start of the process.
 
     Returns:
         The exit status, 0 if the run had come to its end; the seconds it had trained since its
         last checkpoint; and what is wrong with the way it ended, if anything.
     """
+    grids = "*/interpolation_epoch_{:04d}.png"
+    # The last file that is written before training begins.
+    last_file = "*/args.json" if run_in(logs) else grids.format(0)
 
     def written(pattern: str) -> float:
         """When this process wrote the newest such file, 0 if it wrote none."""
         times = (path.stat().st_mtime for path in logs.glob(pattern))
         return max((t for t in times if t > started), default=0)
 
-    def wait_until(condition) -> None:
+    def wait_until(condition: Callable[[], Any]) -> None:
         while process.poll() is None and not condition():
             time.sleep(0.0002)
 
-    def training() -> float:
-        return written("*/args.json")  # the last file that is written before training
-
     started, process = time.time(), start(flags, logs)
-    if moment in ("training", "writing"):
-        wait_until(lambda: training() and any(logs.glob(f"*/samples_epoch_{epoch:04d}.png")))
+    if moment in ("training", "writing", "results"):
+        wait_until(lambda: written(last_file) and any(logs.glob(grids.format(epoch))))
+    if moment == "results":
+        wait_until(lambda: written(f"*/{CHECKPOINT}") > written(grids.format(epoch)))
     time.sleep(seconds)
     if moment == "run directory":
         wait_until(lambda: any(logs.iterdir()))
@@ -100,15 +111,15 @@ def kill(
         # The file is there for some milliseconds, until it is safely on disk and renamed.
         wait_until(lambda: any(logs.glob("*/checkpoints/*.unfinished")))
 
-    began = training()
+    began = written(last_file)
     lost = time.time() - max(began, written(f"*/{CHECKPOINT}")) if began else 0
     process.send_signal(sent)
     output = process.communicate()[0]
     if FINISHED in output:
         return 0, 0, ""
     if sent == signal.SIGINT and process.returncode == 130:
-        right = "Interrupted" in output and "Traceback" not in output
-        right &= not began or sum("--resume" in line for line in output.splitlines()) == 1
+        right = "Interrupted." in output and "Traceback" not in output
+        right &= not began or output.count("--resume") == 1
     else:  # SIGINT, too, while modules are imported
         right = process.returncode == -sent and not (sent == signal.SIGINT and began)
     return process.returncode, lost, "" if right else f"{moment}: {output}"
@@ -120,7 +131,7 @@ class Case(NamedTuple):
     flags: list[str]
     sent: signal.Signals
     kills: list[tuple[str, int, float]]
-    straight: dict  # what the straight run ended with
+    straight: dict  # the contents of the straight run
 
 
 def check(number: int, case: Case) -> tuple[bool, float]:
@@ -132,60 +143,45 @@ def check(number: int, case: Case) -> tuple[bool, float]:
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         results = [kill(case.flags, logs, case.sent, *moment) for moment in case.kills]
-        differing = differences(finish(case.flags, logs), case.straight)
-        epoch = max(seconds for _, seconds in scalars(run_in(logs))["seconds_per_epoch"])
+        run = finish(case.flags, logs)
+        differing = difference(contents(run), case.straight)
+        epoch = max(seconds for _, seconds in scalars(run)["seconds_per_epoch"])
     statuses, losses, problems = zip(*results, strict=True)
     if not all(statuses):  # it had come to its end before one of the moments
-        earlier = [(moment, 0, seconds / 2) for moment, _, seconds in case.kills]
+        earlier = [
+            (moment, epoch if moment == "results" else 0, seconds / 2)
+            for moment, epoch, seconds in case.kills
+        ]
         return check(number, case._replace(kills=earlier))
-    problems = [*filter(None, problems), *differing]
+    problems = [problem for problem in (*problems, differing) if problem]
     lost = max(losses)
     if lost > MAY_LOSE + epoch + 1:  # a second for writing the files
         problems.append("lost too much")
-    print(
-        f"{number:>2}. {case.sent.name:<7} {', '.join(moment for moment, *_ in case.kills):<26} "
-        f"exit status {' '.join(map(str, statuses)):<11} lost {lost:4.1f} s  "
-        f"{'identical' if not problems else 'WRONG: ' + '; '.join(problems[:9])}",
-        flush=True,
-    )
+    moments = ", ".join(moment for moment, *_ in case.kills)
+    ended = f"exit status {' '.join(map(str, statuses))}, lost {lost:.1f} s"
+    verdict = "WRONG: " + "; ".join(problems) if problems else "identical"
+    print(f"{number:>2}. {case.sent.name:<7} {moments:<22} {ended:<32} {verdict}", flush=True)
     return not problems, lost
 
 
-def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of all scalars of a run."""
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it reports each purge
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = events.Tags()["scalars"]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
-
-
-def contents(run: Path) -> dict:
-    """All that has to be equal: checkpoint, scalars and sample grids."""
+def contents(run: Path) -> dict[str, Any]:
+    """All that has to be equal: checkpoint, scalars, sample grids, scores and film."""
     saved = torch.load(run / CHECKPOINT, weights_only=True)
     del saved["args"]  # its log_dir differs
     curves = scalars(run)
     for name in "seconds_per_epoch", "images_per_second":
         curves[name] = [step for step, _ in curves[name]]
-    return leaves(saved) | curves | {grid.name: grid.read_bytes() for grid in run.glob("*.png")}
+    files = [*run.glob("*.png"), run / "progress.gif", run / "scores.json"]
+    return {**saved, **curves, **{file.name: np.fromfile(file, np.uint8) for file in files}}
 
 
-def leaves(value, path: str = "") -> dict:
-    """All values in nested dicts and lists, by their path."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {k: v for name, item in items for k, v in leaves(item, f"{path}/{name}").items()}
-    return {path: value}
-
-
-def differences(a: dict, b: dict) -> list[str]:
-    """The paths at which the two differ."""
-    return [
-        path
-        for path in sorted(a.keys() | b.keys())
-        if path not in a
-        or path not in b
-        or not (torch.equal(a[path], b[path]) if torch.is_tensor(a[path]) else a[path] == b[path])
-    ]
+def difference(actual: dict[str, Any], expected: dict[str, Any]) -> str:
+    """What differs between the contents of two runs, empty if nothing does."""
+    try:
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    except AssertionError as error:
+        return str(error)
+    return ""
 
 
 def main() -> int:
@@ -198,27 +194,29 @@ def main() -> int:
     rng = random.Random(args.seed)
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as two_at_a_time:
-        straight = finish(SHORT, Path(folder, "short"))
-        epochs = scalars(run_in(Path(folder, "short")))["seconds_per_epoch"]
-        training = sum(seconds for _, seconds in epochs)
-        print(f"{training:.1f} s of training, {len(straight)} values to compare", flush=True)
+        run = finish(SHORT, Path(folder, "short"))
+        straight = contents(run)
+        training = sum(seconds for _, seconds in scalars(run)["seconds_per_epoch"])
+        print(f"{training:.1f} s of training", flush=True)
 
-        two_epochs = training / 3  # from one checkpoint to the next
-        latest = {"start-up": 4, "run directory": 0, "training": two_epochs, "writing": 0}
+        # The latest seconds to wait; from one checkpoint to the next it is two epochs.
+        latest = {"training": training / 3, "writing": 0, "results": 2}
+        latest |= {"start-up": 4, "run directory": 0}
         cases = []
         for sent in SIGNALS * args.each:
             moments = [MOMENTS[len(cases) % len(MOMENTS)]]
-            if rng.random() < 0.5:  # kill it twice, without enough left for a third time
+            if moments != ["results"] and rng.random() < 0.5:
+                # Kill it twice, without enough left for a third time.
                 moments.append(rng.choice(["start-up", "writing"]))
-            kills = [
-                (moment, rng.choice([0, 2, 4]), rng.uniform(0, latest[moment]))
-                for moment in moments
-            ]
+            kills = []
+            for moment in moments:
+                epoch = EPOCHS if moment == "results" else rng.choice([0, 2, 4])
+                kills.append((moment, epoch, rng.uniform(0, latest[moment])))
             cases.append(Case(SHORT, sent, kills, straight))
         if args.each >= 10:  # the last of each signal: a minute without a sample grid
-            count = str(round(60 / training * len(epochs)))
+            count = str(round(60 / training * EPOCHS))
             long = [*SMALL, "--epochs", count, "--save_every", count]
-            straight = finish(long, Path(folder, "long"))
+            straight = contents(finish(long, Path(folder, "long")))
             for i, sent in enumerate(SIGNALS, -len(SIGNALS)):
                 cases[i] = Case(long, sent, [("training", 0, rng.uniform(15, 45))], straight)
         results = list(two_at_a_time.map(check, itertools.count(1), cases))

@@ -147,7 +147,7 @@ same_weights() {
 import sys, torch
 runs = [torch.load(f"{run}/checkpoints/model_checkpoint.pt") for run in sys.argv[1:]]
 assert len(runs) == 2, f"more than two run directories: {sys.argv[1:]}"
-for part in "model", "optimizer_gen", "optimizer_disc":
+for part in "generator", "discriminator", "averaged", "optimizer_gen", "optimizer_disc":
     torch.testing.assert_close(runs[0][part], runs[1][part], rtol=0, atol=0)
 ' GAN_logs/*_job{"$whole","$2"} || fail "$1" "$2" "ended with other weights than $whole"
     echo "ok: $1: restarted $(value "$2" Restarts)x, weights equal"
