@@ -1,6 +1,6 @@
 """Compares the digits that the explorer page computes with torch's, in headless Chromium.
 
-    python benchmarks/explorer_test.py [RUN]        needs Chromium (apt-get install chromium)
+    python -m explorer.check [RUN]        needs Chromium (apt-get install chromium)
 
 For 100 latents no pixel may differ by more than one gray level. Exit status 1 if one does.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-SAMPLE = [sys.executable, str(Path(__file__).resolve().parent.parent / "sample.py")]
+import sample
+from explorer import export
+
 COMPARE = """
 <script>
 const {latents, images} = %s;
@@ -33,13 +35,11 @@ document.title = `largest ${largest} differing ${differing}`;
 def main(run: list[str]) -> int:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
-        sys.exit("explorer_test.py: there is no Chromium here")
+        sys.exit("explorer.check: there is no Chromium here")
     with tempfile.TemporaryDirectory() as folder:
         page, arrays = Path(folder, "explorer.html"), Path(folder, "samples.npz")
-        subprocess.run([*SAMPLE, *run, "--explorer", "--out", page], check=True)
-        subprocess.run(
-            [*SAMPLE, *run, "--arrays", "100", "--seed", "1", "--out", arrays], check=True
-        )
+        export.main([*run, "--out", str(page)])
+        sample.main([*run, "--arrays", "100", "--seed", "1", "--out", str(arrays)])
         with np.load(arrays) as loaded:
             latents, images = loaded["latents"].tolist(), loaded["images"].reshape(100, -1).tolist()
         compare = COMPARE % json.dumps({"latents": latents, "images": images})

@@ -1,42 +1,39 @@
 """Writes the generator of a finished run to pretrained/, with its scores.
 
     OMP_NUM_THREADS=1 python train_torch.py
-    python benchmarks/export_generator.py GAN_logs/<date_time>
+    python -m pretrained.export_generator GAN_logs/<date_time>
 
-Writes generator.pt, the averaged weights alone, and generator.json.
+Writes generator.pt, a checkpoint with the averaged weights alone, and generator.json.
 """
 
+import argparse
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from checkpoint import FORMAT, load_checkpoint  # noqa: E402
-from train_torch import HYPERPARAMETERS, PRETRAINED  # noqa: E402
+from checkpoint import FORMAT, load_checkpoint
+from train_torch import MAY_CHANGE, PRETRAINED
+from utils import git_commit
 
 
-def main(run: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="its run directory")
+    run = parser.parse_args().run
     saved = load_checkpoint(run)
-    args = {name: saved["args"][name] for name in HYPERPARAMETERS}
-    prefix = "averaged.module."
-    weights = {k.removeprefix(prefix): v for k, v in saved["model"].items() if prefix in k}
-    contents = {"format": FORMAT, "epoch": saved["epoch"], "args": args, "generator": weights}
+    left_out = MAY_CHANGE | {"name"}  # what remains are hyperparameters
+    args = {name: value for name, value in saved["args"].items() if name not in left_out}
+    epoch, averaged = saved["epoch"], saved["averaged"]
+    contents = {"format": FORMAT, "epoch": epoch, "args": args, "averaged": averaged}
     torch.save(contents, PRETRAINED)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
     about = {
-        "commit": commit.stdout.strip(),
+        "commit": git_commit(),
         "sha256": hashlib.sha256(PRETRAINED.read_bytes()).hexdigest(),
-        "epochs": saved["epoch"],
+        "epochs": epoch,
         "args": args,
-        "scores": json.loads(Path(run, "scores.json").read_text()),
+        "scores": json.loads((run / "scores.json").read_text()),
     }
     path = PRETRAINED.with_suffix(".json")
     path.write_text(json.dumps(about, indent=2) + "\n")
@@ -44,4 +41,4 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,6 +1,6 @@
 """Trains the digit classifier whose features and predictions metrics.py scores samples with.
 
-    python benchmarks/train_classifier.py [--seed 0] [--out pretrained/classifier.pt]
+    python -m pretrained.train_classifier [--seed 0] [--out pretrained/classifier.pt]
 
 The weights in pretrained/ came from this command with its defaults. On the same machine and
 with the same PyTorch it gives the same weights again, bit for bit. Scores of different
@@ -9,7 +9,6 @@ classifiers cannot be compared: new weights mean that every published score is m
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from metrics import WEIGHTS, DigitClassifier
 from mnist import MNISTImages, mnist
 
