@@ -1,0 +1,98 @@
+"""What the test files share: stand-ins for data and scores, and runs in a temporary directory."""
+
+import io
+import pkgutil
+import tempfile
+import time
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest import mock
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms.functional import pil_to_tensor
+
+import mnist
+import models
+import train_torch
+from utils import QUALITY
+
+torch.set_num_threads(1)  # the networks here are too small for more
+needs_shipped_models = unittest.skipUnless(hasattr(models, "mlp"), "models.py was replaced")
+needs_shipped_mnist = unittest.skipUnless(hasattr(mnist, "MNISTImages"), "mnist.py was replaced")
+NOISE = torch.randint(256, (256, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
+SCORES = dict.fromkeys([*QUALITY, *(f"share_{digit}" for digit in range(10))], 0.1)
+
+
+def noise_mnist(root="data", batch_size=64, num_workers=0, download=True, train=True):
+    """Stands in for `mnist.mnist`: 256 images of noise."""
+    dataset = TensorDataset(NOISE / 127.5 - 1, torch.arange(256) % 10)
+    dataset.images, dataset.labels = NOISE, dataset.tensors[1]
+    return DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers)
+
+
+def quick_score(images, reference):
+    """Stands in for `metrics.score`; the number of images is the KID."""
+    return SCORES | {"kid": len(images)}
+
+
+def gray(image: Path | io.BytesIO) -> torch.Tensor:
+    """The gray levels `[H, W]` of an image file."""
+    return pil_to_tensor(Image.open(image).convert("L"))[0]
+
+
+class TemporaryDirectoryTest(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+
+    def output(self, command, *flags) -> str:
+        """What a command prints."""
+        with redirect_stdout(io.StringIO()) as output:
+            command([*map(str, flags)])
+        return output.getvalue()
+
+    def assert_rejected(self, reason: str, command, *flags) -> None:
+        """A command has to reject its flags in one line, with exit status 2."""
+        with redirect_stderr(io.StringIO()) as errors, self.assertRaises(SystemExit) as stop:
+            command([*map(str, flags)])
+        self.assertEqual(stop.exception.code, 2, f"exit status for {flags}")
+        self.assertRegex(errors.getvalue(), rf"^[^\n]*{reason}[^\n]*\n$", f"{flags}: not one line")
+
+
+class RunTest(TemporaryDirectoryTest):
+    """Runs of small networks on 256 images: 4 steps an epoch, if nothing else is given."""
+
+    def setUp(self):
+        super().setUp()
+        stand_ins = mock.patch.multiple(train_torch, mnist=noise_mnist, score=quick_score)
+        self.addCleanup(stand_ins.stop)
+        stand_ins.start()
+
+    def train(self, flags="", resumed: Path | None = None, gan=train_torch.GAN) -> Path:
+        """A new or resumed run, printing to `self.printed`; returns its directory."""
+        self.logs = resumed.parent if resumed else Path(tempfile.mkdtemp(dir=self.directory))
+        small = ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64", "--device=cpu"]
+        given = ["--resume", str(resumed)] if resumed else [*small, f"--log_dir={self.logs}"]
+        if resumed:  # TensorBoard reads event files by their names, which begin with the second
+            time.sleep(1 - time.time() % 1)
+        with redirect_stdout(io.StringIO()) as self.printed, redirect_stderr(self.printed):
+            train_torch.main(train_torch.parse_args([*given, *flags.split()]), gan)
+        return next(self.logs.iterdir())
+
+    def kill(self, function: str, call: int, *arguments) -> Path:
+        """The same, killed when this function is called for the n-th time."""
+
+        def die(*given, **options):
+            if killed.call_count == call:
+                raise KeyboardInterrupt
+            return original(*given, **options)
+
+        original = pkgutil.resolve_name(function)
+        nothing_is_flushed = mock.patch("torch.utils.tensorboard.SummaryWriter.close")
+        with nothing_is_flushed, mock.patch(function, autospec=True, side_effect=die) as killed:
+            self.assertRaises(KeyboardInterrupt, self.train, *arguments)
+        return next(self.logs.iterdir())

@@ -1,0 +1,76 @@
+import hashlib
+import json
+import math
+import unittest
+
+import torch
+import torch.nn.functional as F
+
+import metrics
+from mnist import mnist
+from tests.common import needs_shipped_mnist, needs_shipped_models
+from train_torch import GAN, PRETRAINED, score_samples
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+class DistancesTest(unittest.TestCase):
+    def test_distances_by_hand(self):
+        x, y = normal(50, 6) @ normal(6, 6, seed=1), normal(40, 6, seed=2) + 1
+        overlap = torch.linalg.eigvals(x.T.cov() @ y.T.cov()).real.sqrt().sum()
+        means = (x.mean(0) - y.mean(0)).square().sum()
+        expected = means + (x.T.cov() + y.T.cov()).trace() - 2 * overlap
+        distance = metrics.frechet_distance(metrics.moments(x), y)
+        self.assertAlmostEqual(distance, expected.item(), 9, "wrong covariance, or wrong root")
+        few = normal(5, 20)
+        self.assertAlmostEqual(metrics.frechet_distance(few, few), 0, 5, "eigenvalues below 0")
+        x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [2.0]])
+        expected = 1 + 27 - 2 * (1 + 1 + 8 + 27) / 4  # without pairs of an image and itself
+        self.assertEqual(metrics.kernel_distance(x, y), (expected, 0), "not the KID")
+
+    def test_neighbor_scores_by_hand(self):
+        # The radii are 1, 1, 2, 4 and 1/2, 1/2, 18. Of the generated features, 1.5 and 2 are in
+        # the balls of 1 and 3, and 20 is in none. Of the real ones, only 0 is in no ball.
+        real, generated = torch.tensor([[0.0, 1, 3, 7]]).T, torch.tensor([[1.5, 2, 20]]).T
+        expected = {"precision": 2 / 3, "recall": 3 / 4, "density": 4 / 3, "coverage": 2 / 4}
+        for name, value in metrics.neighbor_scores(generated, real, k=1).items():
+            self.assertAlmostEqual(value, expected[name], 9, f"{name}: swapped sets?")
+        copies = F.normalize(normal(20, 96)).repeat(6, 1)  # each has 5 others at a distance of 0
+        scores = metrics.neighbor_scores(copies.flip(0) * (1 + 2e-7), copies)
+        self.assertEqual([*scores.values()], [1, 1, 6 / 5, 1], "rounding separates equal features")
+
+
+@needs_shipped_mnist
+class ScoreTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        test = mnist(train=False).dataset
+        cls.images, cls.reference = test.images, metrics.Reference.of(test.images, test.labels)
+
+    @needs_shipped_models
+    def test_the_pretrained_generator_scores_what_its_file_says(self):
+        about = json.loads(PRETRAINED.with_suffix(".json").read_text())
+        checksum = hashlib.sha256(PRETRAINED.read_bytes()).hexdigest()
+        self.assertEqual(checksum, about["sha256"], "generator.json is of another generator")
+        scores = score_samples(GAN.from_checkpoint(), self.reference, 10_000)
+        for name, expected in about["scores"].items():
+            delta = 0.0005 if name.startswith("k") else 0.01
+            self.assertAlmostEqual(scores[name], expected, delta=delta, msg=f"another {name}")
+
+    def test_a_digit_that_is_missing(self):
+        _, probabilities = metrics.classify(self.images[:1200], self.reference.classifier)
+        kept = self.images[:1200][probabilities.argmax(1) != 3]
+        scores = metrics.score(kept, self.reference)
+        found = [scores[name] for name in ("missing_digits", "smallest_share", "share_3")]
+        self.assertEqual(found, [1, 0, 0], "only the 3 is missing")
+        self.assertAlmostEqual(scores["kl_divergence"], -math.log(0.9), 1, "infinite or reversed")
+        self.assertEqual(self.reference.shares[5].item(), 0.0892, "not the true labels' shares")
+
+    def test_scores_depend_on_gray_levels_alone(self):
+        images = self.images[:50]
+        scores = metrics.score(images / 127.5 - 0.998, self.reference)
+        self.assertEqual(scores, metrics.score(images, self.reference), "images are not rounded")
+        with self.assertRaisesRegex(ValueError, "NaN"):
+            metrics.score(images * math.nan, self.reference)

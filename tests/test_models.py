@@ -1,0 +1,46 @@
+import math
+import unittest
+
+import torch
+import torch.nn.functional as F
+
+from models import DiscriminatorMLP, GeneratorMLP
+from tests.common import needs_shipped_models
+
+
+@needs_shipped_models
+class ModelsTest(unittest.TestCase):
+    def test_outputs_are_those_of_the_formula_at_any_depth(self):
+        def by_hand(network, x):
+            parameters = [p.data.normal_() for p in network.parameters()]
+            for i in range(0, len(parameters), 2):
+                x = F.linear(F.leaky_relu(x, 0.2) if i else x, *parameters[i : i + 2])
+            return x
+
+        z, images = torch.randn(9, 4), torch.rand(9, 3, 5, 6) * 2 - 1
+        for widths in ([], [7, 5, 3]):
+            generator = GeneratorMLP(4, widths, (3, 5, 6), dp_rate=0)
+            expected = by_hand(generator, z).tanh().view_as(images)
+            torch.testing.assert_close(generator(z), expected, msg="other layers, or no tanh")
+            discriminator = DiscriminatorMLP(90, widths, dp_rate=0)
+            logits = by_hand(discriminator, (images.flatten(1) + 1) / 2)
+            torch.testing.assert_close(discriminator(images), logits, msg="other layers or scale")
+
+    def test_each_hidden_layer_has_dropout(self):
+        for network in (GeneratorMLP(1, [1, 1], [1, 1, 1], 0.5), DiscriminatorMLP(1, [1, 1], 0.5)):
+            for p in network.parameters():
+                p.data.fill_(p.dim() - 1)  # weights 1, biases 0
+            passed = (network(torch.ones(10_000, 1)) != 0).float().mean().item()
+            self.assertAlmostEqual(passed, 0.5**2, delta=0.02, msg="not at both, or another rate")
+
+    def test_invalid_sizes_and_rates_are_rejected_by_name_and_value(self):
+        for network, name, value in [
+            (GeneratorMLP, "z_dim", 0),
+            (GeneratorMLP, "hidden_dims", [-3]),
+            (GeneratorMLP, "output_shape", [2.5]),
+            (DiscriminatorMLP, "input_dims", 0),
+            (DiscriminatorMLP, "dp_rate", 1.0),
+            (DiscriminatorMLP, "dp_rate", math.nan),
+        ]:
+            with self.assertRaisesRegex(ValueError, f"{name} must.*{str(value).strip('[]')}"):
+                network(**{name: value})

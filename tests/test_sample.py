@@ -1,0 +1,62 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageSequence
+from torchvision.transforms.functional import pil_to_tensor
+
+import sample
+from metrics import classify, load_classifier
+from tests.common import RunTest, gray
+from train_torch import GAN
+from utils import to_gray
+
+
+class SampleTest(RunTest):
+    def setUp(self):
+        super().setUp()
+        self.run_dir, self.path = self.train("--epochs 1"), self.directory / "out"
+
+    def sample(self, *flags) -> Path:
+        """The file that sample.py writes about the run."""
+        printed = self.output(sample.main, self.run_dir, *flags, "--out", self.path)
+        self.assertEqual(printed, f"{self.path}\n", "does not say what it has written")
+        return self.path
+
+    def test_grids(self):
+        for name, *flags in [("samples",), ("interpolation", "--interpolate", "--grid", 16, 7)]:
+            grid, trained = gray(self.sample(*flags)), gray(self.run_dir / f"{name}_epoch_0001.png")
+            self.assertTrue(torch.equal(grid[1::3, 1::3], trained), f"{name}: not those of the run")
+        grid = gray(self.sample("--raw", "--grid", 2, 3, "--scale", 1, "--seed", 1))
+        self.assertEqual(grid.shape, (2 * 30 + 2, 3 * 30 + 2), "--grid is not ROWS COLUMNS")
+        models = [GAN.from_checkpoint(self.run_dir, raw) for raw in (True, False)]
+        raw, averaged = (to_gray(x.sample(6, torch.Generator().manual_seed(1)))[1] for x in models)
+        self.assertTrue(torch.equal(grid[2:30, 32:60], raw[0]), "not of --seed and --raw")
+        self.assertFalse(torch.equal(raw, averaged), "raw and averaged weights are the same")
+
+    def test_animation_is_a_closed_walk(self):
+        with Image.open(self.sample("--animate", "--grid", 2, 3, "--scale", 1)) as film:
+            self.assertEqual((film.info["loop"], film.size), (0, (92, 62)), "no loop, other size")
+            frames = [pil_to_tensor(x.convert("L")).float() for x in ImageSequence.Iterator(film)]
+        steps = [(a - b).abs().mean() for a, b in itertools.pairwise([*frames, frames[0]])]
+        self.assertLess(steps[-1], 2 * max(steps[:-1]), "the animation jumps when it starts again")
+        self.assertGreater(min(steps), 0, "the animation stands still")
+
+    def test_arrays(self):
+        with np.load(self.sample("--arrays", 1010, "--seed", 3)) as arrays:
+            latents, images, labels = (arrays[name] for name in ("latents", "images", "labels"))
+        model, rng = GAN.from_checkpoint(self.run_dir), torch.Generator().manual_seed(3)
+        self.assertTrue(np.array_equal(latents, model.latents(1010, rng)), "not those of --seed")
+        difference = to_gray(model.generate(torch.from_numpy(latents)))[:, 0].int() - images
+        self.assertLessEqual(difference.abs().max(), 1, "images are not those of the latents")
+        predicted = classify(torch.from_numpy(images)[:, None], load_classifier())[1].argmax(1)
+        self.assertTrue(np.array_equal(labels, predicted), "labels are not those of the images")
+
+    def test_what_cannot_be_generated_is_rejected(self):
+        for flags, reason in [
+            ([self.directory], "model_checkpoint.pt: No such file"),
+            (["--raw"], "(averaged weights only|belongs to another models.py)"),  # the pretrained
+            (["--arrays", 0], "from 1 to 1000000"),
+        ]:
+            self.assert_rejected(reason, sample.main, *flags)

@@ -1,0 +1,280 @@
+import copy
+import json
+import os
+import random
+import runpy
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+import train_torch
+from benchmarks.common import scalars
+from checkpoint import CHECKPOINT, load_checkpoint
+from tests.common import RunTest, gray, noise_mnist
+from train_torch import GAN, parse_args, seed_everything, slerp
+
+HERE, STEP = Path(train_torch.__file__).parent, "train_torch.GAN.update_average"
+
+
+class OwnGAN(GAN):
+    """Own networks, with batch normalization, and an own way of sampling."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        layers = nn.BatchNorm1d(self.z_dim), nn.Linear(self.z_dim, 784), nn.Dropout(0.1), nn.Tanh()
+        self.generator = nn.Sequential(*layers, nn.Unflatten(1, (1, 28, 28)))
+        self.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 1))
+        self.averaged = copy.deepcopy(self.generator)
+
+    def sample(self, batch_size, generator=None):
+        return torch.ones(batch_size, 1, 28, 28)
+
+
+class GANTest(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(0)
+        self.model, self.x_real = OwnGAN([8], [8], 0.0, 0.0, 3), torch.rand(6, 1, 28, 28)
+
+    def train(self, steps: int, **options) -> list[mock.Mock]:
+        """Trains on the same batch; returns stand-ins of the two loggers."""
+        networks = self.model.generator, self.model.discriminator
+        optimizers = [torch.optim.SGD(network.parameters(), lr=1.0) for network in networks]
+        loggers, loader = [mock.Mock(step=9), mock.Mock(step=9)], [(self.x_real, None)] * steps
+        train_torch.train_gan(self.model, loader, *loggers, *optimizers, **options)
+        return loggers
+
+    def test_average(self):
+        new, average = self.model.generator.state_dict(), self.model.averaged.state_dict()
+        for ema, steps_done, weight in [(99, 0, 1), (99, 20, 1 / 5), (3, 100, 1 / 4), (0, 7, 1)]:
+            self.model.ema = ema
+            for name in new:
+                new[name].fill_(8)
+                average[name].zero_()
+            self.model.update_average(steps_done)
+            for name, value in average.items():
+                expected = 8 * weight if value.is_floating_point() else 8
+                message = f"{name} with a window of {ema} after {steps_done} steps"
+                self.assertAlmostEqual(value.flatten()[0].item(), expected, 5, message)
+        self.train(2)
+        self.assertTrue(torch.equal(average["1.bias"], new["1.bias"]), "not after every step")
+
+    def test_gradient_penalty(self):
+        weight, bias = self.model.discriminator[1].parameters()
+        penalty = self.model.gradient_penalty(self.x_real)
+        self.assertAlmostEqual(penalty.item(), weight.square().sum().item(), 5, "not R1")
+        penalty.backward()
+        torch.testing.assert_close(weight.grad, 2 * weight.detach(), msg="does not train D")
+        self.model.discriminator_step = lambda x: (0 * bias.sum(), {})
+        self.model.gradient_penalty = lambda x: bias.sum()
+        for r1, moved in [(0.5, 3 * 8 * 0.5 / 2), (0, 0)]:
+            self.model.r1, before = r1, bias.item()
+            self.train(17)
+            message = f"with r1={r1} not r1 / 2, 8 times at every 8th step"
+            self.assertAlmostEqual(before - bias.item(), moved, 4, message)
+
+    def test_spherical_interpolation(self):
+        start, end = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+        for a, b, weight, expected in [
+            (start, end, 0, start),
+            (start, end, 1 / 3, 3 * torch.tensor([[0.75**0.5, 0.5]])),
+            (start, start, 0.4, start),
+            (start, -start, 0.5, 0 * start),
+            (start[:, :1], 2 * start[:, :1], 0.5, 1.5 * start[:, :1]),
+        ]:
+            torch.testing.assert_close(slerp(a, b, weight), expected, msg=f"{a}, {b} at {weight}")
+
+    def test_every_epoch_of_every_seed_has_its_own_random_numbers(self):
+        numbers = set()
+        for seed in [(1, 2), (1, 3), (2, 2), (2, 1), (1, 0), (1,), (1, 2)]:
+            seed_everything(*seed)
+            numbers |= {random.random(), np.random.rand(), torch.rand(()).item()}
+        self.assertEqual(len(numbers), 3 * 5, "another epoch's or seed's, or not repeated")
+
+
+class RunsTest(RunTest):
+    def test_what_a_run_leaves_and_prints(self):
+        run = self.train("--epochs 7 --save_every 4 --name first --lr_disc 0.004 --betas 0.5 0.9")
+        for tag, shape in [("samples", (242, 242)), ("interpolation", (482, 212))]:
+            files = [f"{tag}_epoch_000{epoch}.png" for epoch in (0, 1, 2, 3, 4, 5, 7)]
+            self.assertEqual(sorted(p.name for p in run.glob(f"{tag}*")), files, "other grids")
+            self.assertEqual(gray(run / files[-1]).shape, shape, f"{tag}: other rows or columns")
+        saved, curves, printed = load_checkpoint(run), scalars(run), self.printed.getvalue()
+        keys = "format epoch args generator discriminator averaged optimizer_gen optimizer_disc"
+        self.assertEqual({*saved}, {*keys.split(), "path"}, "another schema")
+        args = json.loads((run / "args.json").read_text())
+        self.assertEqual(saved["args"], args, "args.json and the checkpoint differ")
+        for name, lr in [("optimizer_gen", 0.002), ("optimizer_disc", 0.004)]:
+            (group,), states = saved[name]["param_groups"], saved[name]["state"]
+            found = group["lr"], *group["betas"], states[0]["step"].item()
+            self.assertEqual(found, (lr, 0.5, 0.9, 7 * 4), f"{name}: other rates or steps")
+        steps = [step for step, _ in curves["generator/loss"]]
+        self.assertEqual(steps, [4, 8, 12, 16, 20, 24, 28], "not a mean per epoch of 4 steps")
+        images = curves["seconds_per_epoch"][6][1] * curves["images_per_second"][6][1]
+        numbers = round(images), curves["quality/kid"][0][1], curves["final/kid"][0][1]
+        self.assertEqual(numbers, (256, 2000, 10_000), "scores, speed: of other numbers of images")
+        gen, disc = (curves[f"{name}/loss"][-1][1] for name in ("generator", "discriminator"))
+        for text in (
+            f"epoch   7/7: G {gen:.3f} D {disc:.3f}, ",
+            "s/epoch, 0:00:00 left",
+            " --samples_per_plugin images=",
+            "frechet_distance",
+            f"To resume:   python {sys.argv[0]} --resume {run.as_posix()}\n",
+            f"_first/{CHECKPOINT}",
+        ):
+            self.assertIn(text, printed, "not printed")
+
+    def test_flags_reach_networks_and_data(self):
+        def ordinary_mnist(root, batch_size, num_workers):
+            self.given = root, batch_size, num_workers
+            return noise_mnist(batch_size=batch_size)
+
+        flags = "--z_dim 3 --hidden_dims_gen 5 6 --hidden_dims_disc 7 --ema 7 --r1 0.7"
+        flags += f" --dp_rate_gen 0.2 --dp_rate_disc 0.4 --data_dir {self.directory}"
+        model = GAN.from_args(parse_args(flags.split()))
+        self.assertEqual(str(model), str(GAN([5, 6], [7], 0.2, 0.4, 3)), "other networks")
+        self.assertEqual((model.z_dim, model.ema, model.r1), (3, 7, 0.7), "--ema or --r1 is lost")
+        with mock.patch("train_torch.mnist", ordinary_mnist):
+            self.train(f"{flags} --epochs 1 --num_workers 2")
+        self.assertEqual(self.given, (str(self.directory), 64, 2), "other data or workers")
+        self.assertIn("Scores:      none (", self.printed.getvalue(), "no test images, not said")
+
+    def test_progress_bars_show_both_losses_in_80_columns(self):
+        with mock.patch.dict(os.environ, {"COLUMNS": "81", "LINES": "9"}):
+            self.train("--progress_bar --epochs 2 --batch_size 4")
+        printed = self.printed.getvalue()
+        self.assertRegex(printed, r"\rsteps: .*/64 .*G \d+\.\d{3} D \d+\.\d{3}( \(D has won\))?\]")
+        self.assertRegex(printed, r"\repochs: 100%.* 2/2 [^\n]*\n", "the bar is not full, or open")
+        self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
+        gen, disc = mock.Mock(means={"loss": 11.9}), mock.Mock(means={"loss": 0.004})
+        self.assertIn("D has won", train_torch.loss_text(gen, disc), "D's victory is not named")
+
+    def test_a_busy_machine_is_named_with_the_faster_command(self):
+        for load, threads, hint in [(0.2, 2, False), (1.1, 2, True), (9, 1, False)]:
+            loads = mock.patch("os.getloadavg", return_value=(load, 0, 0), create=True)
+            cores = mock.patch("os.sched_getaffinity", return_value={0, 1}, create=True)
+            own = mock.patch("torch.get_num_threads", return_value=threads)
+            with loads, cores, own, mock.patch("train_torch.mnist", side_effect=OSError):
+                self.assertRaises(OSError, self.train)
+            printed = "Faster if others use them: OMP_NUM_THREADS=1 " in self.printed.getvalue()
+            self.assertEqual(printed, hint, f"no hint, or a needless one, at {load=}, {threads=}")
+
+    def test_a_run_that_fails_ends_with_one_line(self):
+        flags = ["train_torch.py", f"--log_dir={self.directory}/logs"]
+        no_data = mock.patch("mnist.mnist", side_effect=OSError("no data"))
+        with no_data, mock.patch("sys.argv", flags), self.assertRaises(SystemExit) as stop:
+            runpy.run_path(str(HERE / "train_torch.py"), run_name="__main__")
+        self.assertEqual(stop.exception.code, "train_torch.py: no data", "not one line")
+        self.assertEqual([*self.directory.iterdir()], [], "a run directory was created")
+
+    def test_openmp_is_told_not_to_spin_before_torch_is_loaded(self):
+        code = "import os, sys; sys.modules['torch'] = None\ntry: import train_torch\n"
+        code += "except ImportError: print(os.environ['GOMP_SPINCOUNT'])"
+        for given, expected in [({}, b"20000\n"), ({"GOMP_SPINCOUNT": "7"}, b"7\n")]:
+            env = {"PATH": os.environ["PATH"]} | given
+            printed = subprocess.check_output([sys.executable, "-c", code], cwd=HERE, env=env)
+            self.assertEqual(printed, expected, "not set before the import, or overwritten")
+
+    def test_trains_without_what_only_posix_has(self):
+        code = """if True:
+            import os, sys, unittest
+            sys.modules.update(dict.fromkeys(("resource", "fcntl", "pwd", "grp", "termios")))
+            for name in ("sched_getaffinity", "getloadavg"):
+                vars(os).pop(name, None)
+            test = "tests.test_train_torch.RunsTest.test_what_a_run_leaves_and_prints"
+            unittest.main(None, argv=["", test])"""
+        done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True)
+        self.assertEqual(done.returncode, 0, f"does not run on Windows: {done.stderr}")
+
+
+class ResumeTest(RunTest):
+    """Runs that are killed and resumed. Real processes: benchmarks/kill_and_resume.py."""
+
+    def assert_same_end(self, resumed: Path, straight: Path, why: str) -> None:
+        """All that the runs leave has to be equal, bit for bit."""
+        ends = []
+        for run in (resumed, straight):
+            curves = {tag: x for tag, x in scalars(run).items() if "_per_" not in tag}
+            files = [*run.glob("*.png"), run / "progress.gif", run / "scores.json"]
+            files = {path.name: np.fromfile(path, np.uint8) for path in files}
+            ends.append(load_checkpoint(run) | curves | files | {"args": 0, "path": 0})
+        torch.testing.assert_close(*ends, rtol=0, atol=0, msg=lambda text: f"{why}: {text}")
+
+    def test_seed_and_precision_decide_the_weights(self):
+        with mock.patch("command_line.supports_bf16", return_value=True):
+            runs = [self.train(f"--epochs 3 {x}") for x in ("", "--seed 1", "--precision bf16")]
+        for epoch, other in [(0, runs[1]), (3, runs[2])]:
+            a, b = (gray(run / f"samples_epoch_000{epoch}.png") for run in (runs[0], other))
+            self.assertFalse(torch.equal(a, b), "--seed or --precision has no effect")
+        kept = {weight.dtype for weight in load_checkpoint(runs[2])["generator"].values()}
+        self.assertLessEqual(kept, {torch.float32, torch.int64}, "weights are kept in bfloat16")
+
+    def test_a_killed_run_ends_as_one_that_was_not(self):
+        flags = "--epochs 5 --save_every 9 --batch_size 16"  # 16 steps an epoch
+        straight = self.train(flags)
+        for function, call, epoch in [
+            (STEP, 1, 0),
+            (STEP, 75, 3),
+            ("checkpoint.Checkpoint.save", 3, 1),
+            ("utils.save_scores", 1, 5),
+            ("utils.save_film", 1, 5),
+        ]:
+            run = self.kill(function, call, flags)
+            self.assertEqual(load_checkpoint(run)["epoch"], epoch, "a checkpoint of another time")
+            self.assertEqual(self.train(resumed=run), run, "resumed in another directory")
+            self.assert_same_end(run, straight, f"after a kill in call {call} of {function}")
+        with mock.patch("train_torch.CHECKPOINT_SECONDS", 0):
+            run = self.kill(STEP, 75, flags)
+        self.assertEqual(load_checkpoint(run)["epoch"], 4, "no checkpoint when the last one is old")
+
+    def test_a_run_can_be_extended_with_any_networks_and_in_a_worker(self):
+        flags = "--decay_from 2 --num_workers 1"
+        for gan in (GAN, OwnGAN):
+            straight = self.train(f"--epochs 4 {flags}", gan=gan)
+            run = self.train(f"--epochs 1 {flags}", gan=gan)
+            self.kill(STEP, 6, "--epochs 4", run, gan)
+            self.train(resumed=run, gan=gan)  # to the 4 epochs of before
+            self.assert_same_end(run, straight, f"with {gan.__name__} and {flags}")
+        saved, names = load_checkpoint(run), ("optimizer_gen", "optimizer_disc")
+        rates = [saved[name]["param_groups"][0]["lr"] for name in names]
+        self.assertEqual(rates, [0.001, 0.0005], "other learning rates in epoch 4")
+        white = gray(run / "samples_epoch_0004.png")[2:30, 2:30]
+        self.assertEqual(white.min(), 255, "sample grids are not of the model's own sampling")
+        with self.assertRaisesRegex(OSError, "belongs to another models.py"):
+            self.train("--epochs 5", run)
+
+    def test_only_what_changes_the_result_must_agree(self):
+        path = self.train("--epochs 1") / CHECKPOINT
+        for flag in ("--lr=0.1", "--seed=1", "--z_dim=3", "--dp_rate_gen=0.5", "--name=other"):
+            reason = f"argument {flag.replace('=', ': the run has .*, not ')}"
+            self.assert_rejected(reason, parse_args, "--resume", path, flag)
+        contents = torch.load(path, weights_only=True)
+        contents["args"] |= {"device": "cuda:0", "num_workers": 7, "progress_bar": True}
+        torch.save(contents, path)
+        flags = f"--resume {path} --epochs=2 --num_workers 1 --lr 2e-3 --log_dir elsewhere"
+        args = parse_args(flags.split())
+        given = args.num_workers, args.epochs, args.resume, args.hidden_dims_gen
+        self.assertEqual(given, (1, 2, str(path.parents[1]), [32]), "flags or arguments are lost")
+        kept = args.progress_bar or args.device == "cuda:0"
+        self.assertFalse(kept, "cannot be resumed on another machine or without bars")
+        path = path.rename(self.directory / "other.pt")
+        self.assert_rejected("not in a run directory", parse_args, "--resume", path)
+
+    def test_a_finished_run_its_job_and_a_diverged_one(self):
+        run = self.train("--epochs 1 --job_id 7 --name x")
+        with self.assertRaises(SystemExit) as stop:
+            self.train(resumed=run)
+        self.assertRegex(self.printed.getvalue(), "finished 1 epochs.*--epochs", "how to go on?")
+        self.assertEqual(stop.exception.code, 0, "resuming a finished run is not a failure")
+        flags = [f"--log_dir={run.parent}", "--epochs", "2", "--job_id"]
+        self.assertEqual(parse_args([*flags, "7"]).resume, str(run), "does not resume its own run")
+        self.assertIsNone(parse_args([*flags, "17"]).resume, "a new job took another's run")
+        with mock.patch("utils.DIVERGED", 1e-3), self.assertRaises(FloatingPointError):
+            self.train("--epochs 2 --progress_bar", run)
+        self.assertRegex(self.printed.getvalue(), "epochs: +50%.* 1/2 ", "the bar starts at 0")
+        self.assertEqual(load_checkpoint(run)["epoch"], 1, "diverged weights were saved")

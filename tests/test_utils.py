@@ -1,0 +1,83 @@
+import io
+import math
+from contextlib import redirect_stdout
+
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch.utils.tensorboard import SummaryWriter
+
+import utils
+from benchmarks.common import scalars
+from tests.common import SCORES, TemporaryDirectoryTest, gray
+
+
+class UtilsTest(TemporaryDirectoryTest):
+    def setUp(self):
+        super().setUp()
+        self.writer = SummaryWriter(self.directory)
+        self.addCleanup(self.writer.close)
+
+    def test_logger_writes_the_mean_of_each_window_at_its_last_step(self):
+        logger = utils.TensorBoardLogger(self.writer, avg_window=4, name="net", step=20)
+        for step in range(1, 11):
+            logger.add_values({"loss": torch.tensor(float(step)), "twice": 2.0 * step})
+        logger.flush()
+        logger.flush()
+        utils.TensorBoardLogger(self.writer, avg_window=1).add_values({"loss": 1.0})
+        self.writer.flush()
+        means, twice = [(24, 2.5), (28, 6.5), (30, 9.5)], [(24, 5), (28, 13), (30, 19)]
+        expected = {"net/loss": means, "net/twice": twice, "loss": [(1, 1)]}
+        self.assertEqual(scalars(self.directory), expected, "wrong name, mean or step; a lost rest")
+        self.assertEqual(logger.means, {"loss": 9.5, "twice": 19}, "means are not the last ones")
+
+    def test_logger_reads_back_only_when_it_writes_and_names_a_diverged_run(self):
+        logger = utils.TensorBoardLogger(self.writer, avg_window=3)
+        value = torch.empty((), device="meta", requires_grad=True) * 2  # cannot be read back
+        logger.add_values({"loss": value})
+        self.assertFalse(logger.window["loss"][0].requires_grad, "graphs are kept in memory")
+        for bad in (math.nan, -1.8e6):
+            logger = utils.TensorBoardLogger(self.writer, avg_window=1, name="net")
+            with self.assertRaisesRegex(FloatingPointError, "diverged: net/loss .* step 1.*lr"):
+                logger.add_values({"loss": bad})
+
+    def test_grids_are_filled_row_by_row_and_make_a_film(self):
+        images = torch.tensor([-1.0, 1.0, 0.0, -2.0, 3.0]).view(5, 1, 1, 1).expand(5, 3, 4, 6)
+        for epoch in (3, 20):
+            path = utils.save_images(images * (epoch > 3), 2, "samples", epoch, self.writer)
+        grid = gray(self.directory / "samples_epoch_0020.png")
+        self.assertEqual(grid.shape, (3 * (4 + 2) + 2, 2 * (6 + 2) + 2), "columns are ignored")
+        levels = grid[3::6, 3::8].tolist()
+        self.assertEqual(levels, [[0, 255], [128, 0], [255, 0]], "other gray levels, or by columns")
+        self.writer.flush()
+        *_, event = EventAccumulator(str(self.directory)).Reload().Images("samples")
+        shown = gray(io.BytesIO(event.encoded_image_string))
+        self.assertTrue(event.step == 20 and shown.equal(grid), "TensorBoard: another epoch, image")
+        utils.save_film(self.directory)
+        with Image.open(self.directory / utils.FILM) as film:
+            self.assertEqual((film.n_frames, film.info.get("loop")), (2, 0), "not a looping film")
+            film.seek(1)
+            film.resize((18, 20), Image.NEAREST).save(path)
+        self.assertLess((gray(path).int() - grid.int()).abs().max(), 10, "not the last grid last")
+
+    def test_what_tensorboard_shows_of_a_run(self):
+        utils.log_run(self.writer, {"lr": 0.003, "betas": [0.0, 0.9]})
+        utils.log_scores(self.writer, SCORES | {"share_3": 0.375, "share_4": 0}, 8)
+        with redirect_stdout(io.StringIO()) as printed:
+            utils.save_scores(self.writer, SCORES, 9)
+        self.assertRegex(printed.getvalue(), r"frechet_distance +0.1\n", "scores are not printed")
+        self.writer.flush()
+        events, curves = EventAccumulator(str(self.directory)).Reload(), scalars(self.directory)
+        steps = curves["quality/kid"][0][0], curves["final/share_3"][0][0]
+        self.assertEqual(steps, (8, 9), "scores of another step")
+        digits = events.Histograms("digits_of_1000")[0].histogram_value.bucket[-10:]
+        self.assertEqual(digits, [100] * 3 + [375, 0] + [100] * 5, "not the digits' shares")
+        start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        values = HParamsPluginData.FromString(start).session_start_info.hparams
+        logged = values["lr"].number_value, values["betas"].string_value
+        self.assertEqual(logged, (0.003, "[0.0, 0.9]"), "not a number, or lost, in HPARAMS")
+        self.assertEqual(len([*self.directory.glob("events*")]), 1, "a second event file")
+        self.assertIn("custom_scalars__config__", events.summary_metadata, "charts have no layout")
+        table = events.Tensors("this run/text_summary")[0].tensor_proto.string_val[0].decode()
+        self.assertIn(f"`git commit` | {utils.git_commit()}", table, "not in the run's table")
