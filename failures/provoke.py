@@ -1,116 +1,115 @@
-"""Provokes the failures of docs/failures.md and makes its figures.
+"""Provokes the failures that README.md describes, and makes its pictures.
 
-    python benchmarks/failures.py [NAME ...]        all of them: about six minutes
+    python -m failures.provoke [NAME ...]        all of them: about six minutes
 
-Each is a real run of a copy of the package, with flags or with one line changed. Its last sample
-grid and its curves go to docs/failures/<name>.png. Needs matplotlib.
+Each is a real run, with flags or with a subclass of GAN. Its last samples and its curves go to
+failures/<name>.png. Needs matplotlib.
 """
 
+import argparse
 import json
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
-from kill_and_resume import scalars
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PICTURES = REPOSITORY / "docs" / "failures"
+from benchmarks.common import scalars
+from train_torch import GAN, main, parse_args
+from utils import image_grid
+
+PICTURES = Path(__file__).resolve().parent
+SCORES = ["frechet_distance", "precision", "recall", "coverage", "smallest_share", "missing_digits"]
+
+
+class SaturatingGAN(GAN):
+    """A GAN whose generator minimizes log(1 - D(G(z))), the original minimax loss."""
+
+    def generator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's loss, log(1 - D(G(z)))."""
+        logits = self.discriminator(self.generator(self.latents(len(x_real))))
+        loss = -F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+        return loss, {"loss": loss.detach()}
+
+
+class LongAverageGAN(GAN):
+    """A GAN whose average has its full window from the first step on."""
+
+    def update_average(self, steps_done: int) -> None:
+        """Moves the averaged weights as after very many steps."""
+        super().update_average(5 * self.ema)
 
 
 class Failure(NamedTuple):
     flags: str
-    line: str = ""  # of train_torch.py
-    instead: str = ""
+    gan: type[GAN] = GAN
     raw: bool = False  # show the samples of the raw weights, too
 
 
 FAILURES = {
     "healthy": Failure("--epochs 5"),
     "discriminator_wins": Failure("--epochs 5 --lr 1e-5 --lr_disc 1e-2 --r1 0"),
-    "saturating_loss": Failure(
-        "--epochs 5 --r1 0",
-        "loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))",
-        "loss = -F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))",
-    ),
+    "saturating_loss": Failure("--epochs 5 --r1 0", SaturatingGAN),
     "mode_collapse": Failure("--epochs 2 --betas 0.9 0.99"),
     "oscillation": Failure("--epochs 5 --lr 4e-3 --lr_disc 4e-3", raw=True),
     "over_regularization": Failure("--epochs 5 --r1 100"),
-    "long_average": Failure(
-        "--epochs 2 --ema 10000",
-        "mean.lerp(new, 1 / (1 + (n / 5).clamp(max=ema)))",
-        "mean.lerp(new, 1 / (1 + ema))",
-        raw=True,
-    ),
+    "long_average": Failure("--epochs 2 --ema 10000", LongAverageGAN, raw=True),
 }
 
 
-def provoke(failure: Failure, copy: Path) -> Path:
-    """Trains in a copy of the package; returns the run directory."""
-    for path in REPOSITORY.glob("*.py"):
-        shutil.copy(path, copy)
-    shutil.copytree(REPOSITORY / "pretrained", copy / "pretrained")
-    source = (copy / "train_torch.py").read_text()
-    if failure.line not in source:
-        raise ValueError(f"train_torch.py has no line {failure.line!r}")
-    if failure.line:
-        (copy / "train_torch.py").write_text(source.replace(failure.line, failure.instead))
-    flags = [*failure.flags.split(), "--data_dir", REPOSITORY / "data", "--log_dir", copy / "logs"]
-    subprocess.run([sys.executable, "train_torch.py", *flags], cwd=copy, check=True)
-    (run,) = (copy / "logs").iterdir()
-    if failure.raw:
-        flags = ["--raw", "--scale", "1", "--out", run / "raw.png"]
-        subprocess.run([sys.executable, "sample.py", run, *flags], cwd=copy, check=True)
+def provoke(failure: Failure, log_dir: str) -> Path:
+    """Trains; returns the run directory."""
+    main(parse_args([*failure.flags.split(), "--log_dir", log_dir]), gan=failure.gan)
+    (run,) = Path(log_dir).iterdir()
     return run
 
 
-def plot(name: str, run: Path) -> None:
-    """Plots the last sample grid beside the curves, and prints the score."""
+def samples(run: Path, raw: bool = False) -> Image.Image:
+    """A grid of samples, of the same latents as those that a run saves."""
+    model = GAN.from_checkpoint(run, raw)
+    return image_grid(model.sample(64, torch.Generator().manual_seed(0)), 8)
+
+
+def plot(name: str, run: Path, raw: bool) -> None:
+    """Plots the last samples beside the curves, and prints the scores."""
     curves = scalars(run)
-    grids = {"samples": max(run.glob("samples_epoch_*.png")), "raw weights": run / "raw.png"}
-    grids = {title: path for title, path in grids.items() if path.exists()}
-    figure, axes = plt.subplots(
-        1, len(grids) + 2, figsize=(3.4 * (len(grids) + 2), 3.4), layout="constrained"
-    )
-    for (title, path), panel in zip(grids.items(), axes, strict=False):
-        panel.imshow(plt.imread(path), cmap="gray")
+    grids = {"samples": samples(run)}
+    if raw:
+        grids["raw weights"] = samples(run, raw=True)
+    columns = len(grids) + 2
+    figure, axes = plt.subplots(1, columns, figsize=(3.4 * columns, 3.4), layout="constrained")
+    *panels, probabilities, losses = axes
+    for (title, grid), panel in zip(grids.items(), panels, strict=True):
+        panel.imshow(grid)
         panel.set(title=title, xticks=[], yticks=[])
-    for panel, title, tags in [
-        (axes[-2], "D(x), D(G(z))", ("probability_real", "probability_fake")),
-        (axes[-1], "losses", ("loss",)),
+    for panel, label, tag in [
+        (probabilities, "D(x)", "discriminator/probability_real"),
+        (probabilities, "D(G(z))", "discriminator/probability_fake"),
+        (losses, "D", "discriminator/loss"),
+        (losses, "G", "generator/loss"),
     ]:
-        for tag in tags:
-            label = {"probability_real": "D(x)", "probability_fake": "D(G(z))"}.get(tag, "D")
-            panel.plot(*zip(*curves[f"discriminator/{tag}"], strict=True), label=label)
-        if tags == ("loss",):
-            panel.plot(*zip(*curves["generator/loss"], strict=True), label="G")
-        panel.set(title=title, xlabel="step")
-        if len(tags) == 2:
-            panel.set_ylim(-0.02, 1.02)
+        panel.plot(*zip(*curves[tag], strict=True), label=label)
+    probabilities.set(title="D(x), D(G(z))", ylim=(-0.02, 1.02))
+    losses.set(title="losses")
+    for panel in (probabilities, losses):
+        panel.set_xlabel("step")
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     figure.savefig(PICTURES / f"{name}.png", dpi=80)
     scores = json.loads((run / "scores.json").read_text())
-    shown = (
-        "frechet_distance",
-        "precision",
-        "recall",
-        "coverage",
-        "smallest_share",
-        "missing_digits",
-    )
-    print(name, *(f"{key} {scores[key]:.3f}" for key in shown), flush=True)
-
-
-def main(names: list[str]) -> None:
-    PICTURES.mkdir(exist_ok=True)
-    for name in names or FAILURES:
-        with tempfile.TemporaryDirectory() as copy:
-            plot(name, provoke(FAILURES[name], Path(copy)))
+    print(name, *(f"{key} {scores[key]:.3f}" for key in SCORES), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(FAILURES)}; default: all")
+    names = parser.parse_args().names or list(FAILURES)
+    if unknown := set(names) - set(FAILURES):
+        parser.error(f"there is no failure {', '.join(unknown)}")
+    for name in names:
+        with tempfile.TemporaryDirectory() as log_dir:
+            plot(name, provoke(FAILURES[name], log_dir), FAILURES[name].raw)
