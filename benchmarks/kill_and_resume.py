@@ -160,7 +160,7 @@ def check(number: int, case: Case) -> tuple[bool, float]:
     moments = ", ".join(moment for moment, *_ in case.kills)
     ended = f"exit status {' '.join(map(str, statuses))}, lost {lost:.1f} s"
     verdict = "WRONG: " + "; ".join(problems) if problems else "identical"
-    print(f"{number:>2}. {case.sent.name:<7} {moments:<22} {ended:<32} {verdict}", flush=True)
+    print(f"{number:>2}. {case.sent.name:<7} {moments:<24} {ended:<32} {verdict}", flush=True)
     return not problems, lost
 
 
