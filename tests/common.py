@@ -33,11 +33,6 @@ def noise_mnist(root="data", batch_size=64, num_workers=0, download=True, train=
     return DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers)
 
 
-def quick_score(images, reference):
-    """Stands in for `metrics.score`; the number of images is the KID."""
-    return SCORES | {"kid": len(images)}
-
-
 def gray(image: Path | io.BytesIO) -> torch.Tensor:
     """The gray levels `[H, W]` of an image file."""
     return pil_to_tensor(Image.open(image).convert("L"))[0]
@@ -68,9 +63,9 @@ class RunTest(TemporaryDirectoryTest):
 
     def setUp(self):
         super().setUp()
-        stand_ins = mock.patch.multiple(train_torch, mnist=noise_mnist, score=quick_score)
-        self.addCleanup(stand_ins.stop)
-        stand_ins.start()
+        score = mock.Mock(side_effect=lambda images, _: SCORES | {"kid": len(images)})
+        mock.patch.multiple(train_torch, mnist=noise_mnist, score=score).start()
+        self.addCleanup(mock.patch.stopall)
 
     def train(self, flags="", resumed: Path | None = None, gan=train_torch.GAN) -> Path:
         """A new or resumed run, printing to `self.printed`; returns its directory."""
@@ -92,7 +87,6 @@ class RunTest(TemporaryDirectoryTest):
             return original(*given, **options)
 
         original = pkgutil.resolve_name(function)
-        nothing_is_flushed = mock.patch("torch.utils.tensorboard.SummaryWriter.close")
-        with nothing_is_flushed, mock.patch(function, autospec=True, side_effect=die) as killed:
+        with mock.patch(function, autospec=True, side_effect=die) as killed:
             self.assertRaises(KeyboardInterrupt, self.train, *arguments)
         return next(self.logs.iterdir())

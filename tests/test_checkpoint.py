@@ -4,7 +4,8 @@ from unittest import mock
 
 import torch
 
-from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, make_run_dir, replace_file
+import checkpoint
+from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, replace_file
 from tests.common import TemporaryDirectoryTest
 
 
@@ -38,6 +39,9 @@ class CheckpointTest(TemporaryDirectoryTest):
         self.assertFalse(executed.exists(), "code in the file was executed")
         path.write_bytes(path.read_bytes()[:-1])
         self.assertRaisesRegex(OSError, "corrupted", load_checkpoint, path)
+        saved, model = {"path": path, "model": {}}, torch.nn.Linear(2, 1)
+        with self.assertRaisesRegex(OSError, "^[^\n]*another models.py[^\n]*$"):
+            checkpoint.load_parts(saved, {"model": model})
 
     def test_a_full_disk_leaves_the_file(self):
         path = self.directory / "checkpoints" / "c.pt"
@@ -51,5 +55,5 @@ class CheckpointTest(TemporaryDirectoryTest):
         self.assertEqual(files, {path: b"old"}, "the file is lost, or unfinished ones are left")
 
     def test_runs_of_the_same_second_get_directories_of_their_own(self):
-        runs = {make_run_dir(self.directory) for _ in range(5)}
+        runs = {checkpoint.make_run_dir(self.directory) for _ in range(5)}
         self.assertEqual(len(runs), 5, "two runs write into the same directory")

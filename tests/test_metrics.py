@@ -30,13 +30,7 @@ class DistancesTest(unittest.TestCase):
         expected = 1 + 27 - 2 * (1 + 1 + 8 + 27) / 4  # without pairs of an image and itself
         self.assertEqual(metrics.kernel_distance(x, y), (expected, 0), "not the KID")
 
-    def test_neighbor_scores_by_hand(self):
-        # The radii are 1, 1, 2, 4 and 1/2, 1/2, 18. Of the generated features, 1.5 and 2 are in
-        # the balls of 1 and 3, and 20 is in none. Of the real ones, only 0 is in no ball.
-        real, generated = torch.tensor([[0.0, 1, 3, 7]]).T, torch.tensor([[1.5, 2, 20]]).T
-        expected = {"precision": 2 / 3, "recall": 3 / 4, "density": 4 / 3, "coverage": 2 / 4}
-        for name, value in metrics.neighbor_scores(generated, real, k=1).items():
-            self.assertAlmostEqual(value, expected[name], 9, f"{name}: swapped sets?")
+    def test_neighbor_scores_of_duplicates(self):
         copies = F.normalize(normal(20, 96)).repeat(6, 1)  # each has 5 others at a distance of 0
         scores = metrics.neighbor_scores(copies.flip(0) * (1 + 2e-7), copies)
         self.assertEqual([*scores.values()], [1, 1, 6 / 5, 1], "rounding separates equal features")
@@ -66,11 +60,7 @@ class ScoreTest(unittest.TestCase):
         found = [scores[name] for name in ("missing_digits", "smallest_share", "share_3")]
         self.assertEqual(found, [1, 0, 0], "only the 3 is missing")
         self.assertAlmostEqual(scores["kl_divergence"], -math.log(0.9), 1, "infinite or reversed")
-        self.assertEqual(self.reference.shares[5].item(), 0.0892, "not the true labels' shares")
-
-    def test_scores_depend_on_gray_levels_alone(self):
-        images = self.images[:50]
-        scores = metrics.score(images / 127.5 - 0.998, self.reference)
-        self.assertEqual(scores, metrics.score(images, self.reference), "images are not rounded")
+        rounded = metrics.score(kept / 127.5 - 0.998, self.reference)
+        self.assertEqual(rounded, scores, "sees more than the 256 gray levels")
         with self.assertRaisesRegex(ValueError, "NaN"):
-            metrics.score(images * math.nan, self.reference)
+            metrics.score(kept * math.nan, self.reference)

@@ -1,4 +1,3 @@
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +38,8 @@ class SampleTest(RunTest):
         with Image.open(self.sample("--animate", "--grid", 2, 3, "--scale", 1)) as film:
             self.assertEqual((film.info["loop"], film.size), (0, (92, 62)), "no loop, other size")
             frames = [pil_to_tensor(x.convert("L")).float() for x in ImageSequence.Iterator(film)]
-        steps = [(a - b).abs().mean() for a, b in itertools.pairwise([*frames, frames[0]])]
-        self.assertLess(steps[-1], 2 * max(steps[:-1]), "the animation jumps when it starts again")
-        self.assertGreater(min(steps), 0, "the animation stands still")
+        steps = [(a - b).abs().mean() for a, b in zip(frames, frames[1:] + frames[:1], strict=True)]
+        self.assertTrue(0 < steps[-1] < 2 * max(steps[:-1]), "stands still, or jumps at the start")
 
     def test_arrays(self):
         with np.load(self.sample("--arrays", 1010, "--seed", 3)) as arrays:
@@ -52,11 +50,6 @@ class SampleTest(RunTest):
         self.assertLessEqual(difference.abs().max(), 1, "images are not those of the latents")
         predicted = classify(torch.from_numpy(images)[:, None], load_classifier())[1].argmax(1)
         self.assertTrue(np.array_equal(labels, predicted), "labels are not those of the images")
-
-    def test_what_cannot_be_generated_is_rejected(self):
-        for flags, reason in [
-            ([self.directory], "model_checkpoint.pt: No such file"),
-            (["--raw"], "(averaged weights only|belongs to another models.py)"),  # the pretrained
-            (["--arrays", 0], "from 1 to 1000000"),
-        ]:
-            self.assert_rejected(reason, sample.main, *flags)
+        self.assert_rejected("checkpoint.pt: No such file", sample.main, self.directory)
+        reason = "(averaged weights only|belongs to another models.py)"  # the pretrained generator
+        self.assert_rejected(reason, sample.main, "--raw")
