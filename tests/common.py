@@ -69,14 +69,16 @@ class RunTest(TemporaryDirectoryTest):
 
     def train(self, flags="", resumed: Path | None = None, gan=train_torch.GAN) -> Path:
         """A new or resumed run, printing to `self.printed`; returns its directory."""
-        self.logs = resumed.parent if resumed else Path(tempfile.mkdtemp(dir=self.directory))
         small = ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64", "--device=cpu"]
-        given = ["--resume", str(resumed)] if resumed else [*small, f"--log_dir={self.logs}"]
+        given = ["--resume", str(resumed)] if resumed else [*small, f"--log_dir={self.directory}"]
         if resumed:  # TensorBoard reads event files by their names, which begin with the second
             time.sleep(1 - time.time() % 1)
         with redirect_stdout(io.StringIO()) as self.printed, redirect_stderr(self.printed):
             train_torch.main(train_torch.parse_args([*given, *flags.split()]), gan)
-        return next(self.logs.iterdir())
+        return self.last_run()
+
+    def last_run(self) -> Path:
+        return max(self.directory.glob("*_*"), key=lambda run: run.stat().st_ctime_ns)
 
     def kill(self, function: str, call: int, *arguments) -> Path:
         """The same, killed when this function is called for the n-th time."""
@@ -89,4 +91,4 @@ class RunTest(TemporaryDirectoryTest):
         original = pkgutil.resolve_name(function)
         with mock.patch(function, autospec=True, side_effect=die) as killed:
             self.assertRaises(KeyboardInterrupt, self.train, *arguments)
-        return next(self.logs.iterdir())
+        return self.last_run()

@@ -33,13 +33,11 @@ class MnistTest(TemporaryDirectoryTest):
         return dataset.images.unique().tolist(), "not the original MNIST" in printed.getvalue()
 
     def test_download(self):
-        def download(root, download):
-            write(root, 9)
-
         def slow_download(root, download):
             write(self.directory, 7)  # by another process
             write(root, 9)
 
+        download = mock.Mock(side_effect=lambda root, download: write(root, 9))
         self.assertEqual(self.load(download), ([9], True), "not what was downloaded, or not named")
         left = [path.name for path in self.directory.iterdir()]
         self.assertEqual(left, ["MNIST"], "something else is left")
@@ -50,8 +48,8 @@ class MnistTest(TemporaryDirectoryTest):
         self.assertEqual(self.load(download)[0], [9], "not downloaded beside existing files")
         self.assertEqual(self.load(train=False), ([5], False), "existing files were changed")
         loader = mnist.mnist(self.directory, num_workers=1, train=False)
-        found = loader.num_workers, loader.dataset[7][0].shape
-        self.assertEqual(found, (1, (1, 28, 28)), "other workers, or an integer is not one image")
+        found = loader.num_workers, *loader.dataset[7][0].shape
+        self.assertEqual(found, (1, 1, 28, 28), "other workers, or an integer is not one image")
 
     def test_what_is_missing_is_named_and_nothing_is_created(self):
         def failing_download(root, download):

@@ -50,6 +50,8 @@ class SampleTest(RunTest):
         self.assertLessEqual(difference.abs().max(), 1, "images are not those of the latents")
         predicted = classify(torch.from_numpy(images)[:, None], load_classifier())[1].argmax(1)
         self.assertTrue(np.array_equal(labels, predicted), "labels are not those of the images")
+
+    def test_what_cannot_be_generated_is_rejected(self):
         self.assert_rejected("checkpoint.pt: No such file", sample.main, self.directory)
         reason = "(averaged weights only|belongs to another models.py)"  # the pretrained generator
         self.assert_rejected(reason, sample.main, "--raw")
