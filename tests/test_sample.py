@@ -46,9 +46,10 @@ class SampleTest(RunTest):
             latents, images, labels = (arrays[name] for name in ("latents", "images", "labels"))
         model, rng = GAN.from_checkpoint(self.run_dir), torch.Generator().manual_seed(3)
         self.assertTrue(np.array_equal(latents, model.latents(1010, rng)), "not those of --seed")
-        difference = to_gray(model.generate(torch.from_numpy(latents)))[:, 0].int() - images
+        generated, images = model.generate(torch.from_numpy(latents)), torch.from_numpy(images)
+        difference = to_gray(generated)[:, 0].int() - images
         self.assertLessEqual(difference.abs().max(), 1, "images are not those of the latents")
-        predicted = classify(torch.from_numpy(images)[:, None], load_classifier())[1].argmax(1)
+        predicted = classify(images[:, None], load_classifier())[1].argmax(1)
         self.assertTrue(np.array_equal(labels, predicted), "labels are not those of the images")
 
     def test_what_cannot_be_generated_is_rejected(self):
