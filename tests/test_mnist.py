@@ -10,7 +10,7 @@ import numpy as np
 import mnist
 from tests.common import TemporaryDirectoryTest, needs_shipped_mnist
 
-ARCHIVES = [*getattr(mnist, "MD5", ())]
+ARCHIVES = [f"{name}.gz" for name in getattr(mnist, "MD5", ())]
 
 
 def write(root: str | Path, gray: int, names: list[str] = ARCHIVES) -> None:
@@ -31,6 +31,25 @@ class MnistTest(TemporaryDirectoryTest):
         with download, redirect_stderr(io.StringIO()) as printed:
             dataset = mnist.mnist(self.directory, **options).dataset
         return dataset.images.unique().tolist(), "not the original MNIST" in printed.getvalue()
+
+    def test_the_original_is_known_packed_in_any_way_or_unpacked(self):
+        raw, names = self.directory / "MNIST" / "raw", ARCHIVES[:2]
+        raw.mkdir(parents=True)
+        for pack, suffix in [(lambda idx: gzip.compress(idx, 1), ".gz"), (lambda idx: idx, "")]:
+            for name in names:
+                idx = gzip.decompress((mnist.DATA_DIR / "MNIST" / "raw" / name).read_bytes())
+                (raw / name).with_suffix(suffix).write_bytes(pack(idx))
+            self.assertFalse(self.load()[1], f"{suffix!r} files are called not the original")
+            for name in names:
+                (raw / name).with_suffix(suffix).unlink()
+
+    def test_data_without_images(self):
+        write(self.directory, 5)
+        for name, dims in zip(ARCHIVES, (3, 1), strict=False):
+            shape = bytes(4) + bytes([0, 0, 0, 28]) * (dims - 1)
+            content = gzip.compress(bytes([0, 0, 8, dims]) + shape)
+            (self.directory / "MNIST" / "raw" / name).write_bytes(content)
+        self.assertRaisesRegex(OSError, "has images of shape", self.load)
 
     def test_download(self):
         def slow_download(root, download):
@@ -80,6 +99,7 @@ class MnistTest(TemporaryDirectoryTest):
             (gzip.compress(b"\0\0\x0d" + idx[3:]), named),  # floats
             (gzip.compress(idx[:-1]), named),
             (gzip.compress(idx[:7] + b"\x0f" + idx[8 : 16 + 15 * 784]), r"\[15, 28, 28\] and 30"),
+            (gzip.compress(idx[:7] + b"\0" + idx[8:16]), r"\[0, 28, 28\] and 30"),
         ]:
             path.write_bytes(content)
             with self.assertRaisesRegex(OSError, reason, msg="accepted"):
