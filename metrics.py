@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from utils import from_gray, to_gray
 
 WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "classifier.pt"
-Moments = tuple[Tensor, Tensor]  # mean and covariance
 ROWS = 500  # of a distance matrix in memory at a time; 40 MB with 10,000 columns
 
 
@@ -90,31 +89,19 @@ def classify(
     return features.cpu().double(), classifier.to_logits(features).cpu().double().softmax(1)
 
 
-def moments(features: Tensor) -> Moments:
-    """Mean `[F]` and unbiased covariance `[F, F]` of features `[N, F]`, in float64.
-
-    Raises:
-        ValueError: the features are not `[N, F]` with N at least 2.
-    """
-    if features.dim() != 2 or len(features) < 2:
-        raise ValueError(f"features must be [N, F] with N >= 2, got {list(features.shape)}")
-    return features.double().mean(0), features.double().T.cov()
-
-
-def frechet_distance(generated: Tensor | Moments, real: Tensor | Moments) -> float:
-    """Fréchet distance between two feature sets, each taken as a Gaussian.
+def frechet_distance(generated: Tensor, real: Tensor) -> float:
+    """Fréchet distance between two sets of features `[N, F]` and `[M, F]`, taken as Gaussians.
 
     On Inception features this is the FID of Heusel et al. 2017 (arXiv:1706.08500). On the digit
     classifier's features the values cannot be compared with any FID.
 
-    Args:
-        generated, real: features `[N, F]` and `[M, F]`, or their `moments`.
-
     Raises:
-        ValueError: as `moments` does.
+        ValueError: a set has fewer than 2.
     """
-    mean1, covariance1 = moments(generated) if isinstance(generated, Tensor) else generated
-    mean2, covariance2 = moments(real) if isinstance(real, Tensor) else real
+    if min(len(generated), len(real)) < 2:
+        raise ValueError(f"needs 2 features of each, got {len(generated)} and {len(real)}")
+    mean1, mean2 = (features.double().mean(0) for features in (generated, real))
+    covariance1, covariance2 = (features.double().T.cov() for features in (generated, real))
     # tr (S1 S2)^1/2 = tr (S1^1/2 S2 S1^1/2)^1/2, in which all matrices are symmetric.
     # Rounding makes eigenvalues of 0 slightly negative, so they are clamped.
     values, vectors = torch.linalg.eigh(covariance1)
@@ -198,7 +185,7 @@ def neighbor_scores(
     """
     real_radii = radii(real, k) if real_radii is None else real_radii
     generated_radii, generated = radii(generated, k), generated.double()
-    balls = torch.zeros(len(generated), dtype=torch.int64)  # real ones that each feature is in
+    balls = torch.zeros(len(generated), device=real.device)  # real ones that each feature is in
     recalled, covered = [], []
     for part, part_radii in zip(real.double().split(ROWS), real_radii.split(ROWS), strict=True):
         distances = torch.cdist(part, generated)
@@ -221,7 +208,7 @@ def label_shares(labels: Tensor) -> Tensor:
 
 def kl_divergence(generated: Tensor, real: Tensor) -> float:
     """KL(generated || real) of two histograms `[10]`, in nats; `generated` may have zeros."""
-    return torch.special.xlogy(generated, generated / real).sum().item()
+    return (torch.xlogy(generated, generated) - torch.xlogy(generated, real)).sum().item()
 
 
 def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
@@ -233,6 +220,7 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
         images, training: `[N, 1, 28, 28]` and `[M, 1, 28, 28]`, as for `classify`. 60,000 training
             images need 0.4 GB of memory.
     """
+    training = training.to(images.device)
     images, training = (from_gray(to_gray(x)).flatten(1) for x in (images, training))
     squares = training.square().sum(1)
     # |x - t|² is smallest where |t|² - 2 x·t is.
@@ -247,18 +235,25 @@ class Reference(NamedTuple):
 
     classifier: DigitClassifier
     features: Tensor
-    moments: Moments
     radii: Tensor  # of the features scaled to length 1
     shares: Tensor  # of the true labels
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> "Reference":
-        """The reference of real images `[M, 1, 28, 28]`, as for `classify`, with labels `[M]`."""
+        """The reference of real images `[M, 1, 28, 28]`, as for `classify`, with labels `[M]`.
+
+        Raises:
+            ValueError: there are fewer than 6, of another shape, or with labels other than 0 to 9.
+        """
+        if len(images) < 6 or images.shape[1:] != (1, 28, 28):
+            raise ValueError(f"expected 6 or more images of 28 x 28, got {list(images.shape)}")
+        if len(labels) != len(images) or labels.min() < 0 or labels.max() > 9:
+            raise ValueError("expected a label from 0 to 9 for each image")
         classifier = load_classifier()
         features, _ = classify(images, classifier)
         unit_radii = radii(F.normalize(features))
         shares = label_shares(labels.long().cpu())
-        return cls(classifier, features, moments(features), unit_radii, shares)
+        return cls(classifier, features, unit_radii, shares)
 
 
 def score(images: Tensor, reference: Reference) -> dict[str, float]:
@@ -283,7 +278,7 @@ def score(images: Tensor, reference: Reference) -> dict[str, float]:
     # With their lengths left as they are, 58 % of some noise images lie in the balls of real ones.
     unit, unit_real = F.normalize(features), F.normalize(reference.features)
     return {
-        "frechet_distance": frechet_distance(features, reference.moments),
+        "frechet_distance": frechet_distance(features, reference.features),
         "kid": kid,
         "kid_std": kid_std,
         **neighbor_scores(unit, unit_real, real_radii=reference.radii),

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import unittest
@@ -21,13 +22,31 @@ class DistancesTest(unittest.TestCase):
         overlap = torch.linalg.eigvals(x.T.cov() @ y.T.cov()).real.sqrt().sum()
         means = (x.mean(0) - y.mean(0)).square().sum()
         expected = means + (x.T.cov() + y.T.cov()).trace() - 2 * overlap
-        distance = metrics.frechet_distance(metrics.moments(x), y)
+        distance = metrics.frechet_distance(x, y)
         self.assertAlmostEqual(distance, expected.item(), 9, "wrong covariance, or wrong root")
         few = normal(5, 20)
         self.assertAlmostEqual(metrics.frechet_distance(few, few), 0, 5, "eigenvalues below 0")
         x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [2.0]])
         expected = 1 + 27 - 2 * (1 + 1 + 8 + 27) / 4  # without pairs of an image and itself
         self.assertEqual(metrics.kernel_distance(x, y), (expected, 0), "not the KID")
+
+    def test_divergence_by_hand(self):
+        generated, real = torch.zeros(10), torch.zeros(10)
+        generated[:2], real[:2] = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
+        divergence = metrics.kl_divergence(generated, real)
+        self.assertAlmostEqual(divergence, 0.1438, 4, "digits that neither has are not a term of 0")
+        self.assertEqual(metrics.kl_divergence(real.flip(0), real), math.inf, "reversed")
+
+    def test_references_that_cannot_be_scored_against_are_named(self):
+        images, labels = torch.zeros(9, 1, 28, 28), torch.arange(9)
+        for given, reason in [
+            ((images[:5], labels[:5]), "6 or more"),
+            ((images[..., :27], labels), "28 x 28"),
+            ((images, labels + 3), "from 0 to 9"),  # as of EMNIST's letters
+            ((images, labels[:8]), "for each image"),
+        ]:
+            with self.assertRaisesRegex(ValueError, reason, msg="accepted"):
+                metrics.Reference.of(*given)
 
     def test_neighbor_scores_of_duplicates(self):
         copies = F.normalize(normal(20, 96)).repeat(6, 1)  # each has 5 others at a distance of 0
@@ -45,6 +64,9 @@ class ScoreTest(unittest.TestCase):
     @needs_shipped_models
     def test_the_pretrained_generator_scores_what_its_file_says(self):
         published = json.loads(PRETRAINED.with_suffix(".json").read_text())["scores"]
+        checksum = hashlib.sha256(metrics.WEIGHTS.read_bytes()).hexdigest()
+        expected = "a27a873c82546403b53a57958c0da7b098b9597b8a38e3ebb3192e44283c04c4"
+        self.assertEqual(checksum, expected, "scores of another classifier")
         scores = score_samples(GAN.from_checkpoint(), self.reference, 10_000)
         for name, expected in published.items():
             delta = 0.0005 if name.startswith("k") else 0.01
