@@ -6,7 +6,6 @@
 Scores depend on the number of samples: compare those of the same number.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from checkpoint import replace_file
 from metrics import nearest_images, score
 from mnist import mnist
 from train_torch import GAN, PRETRAINED, load_reference
-from utils import image_grid, png, to_gray
+from utils import image_grid, png, to_gray, to_json
 
 NEIGHBORS, PAIRS = 1000, 10  # images whose nearest training image is searched; pairs shown
 
@@ -62,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--seed", type=command_line.natural, default=0, help=seed)
     add("--data_dir", type=command_line.directory, help="as for train_torch.py")
     add("--json", action="store_true", help="print the scores as JSON")
-    add("--pairs", metavar="PNG", help="save the samples closest to training images")
+    closest = "save the samples closest to training images"
+    add("--pairs", type=command_line.path, metavar="PNG", help=closest)
     args = parser.parse_args(argv)
     data = {"root": args.data_dir} if args.data_dir else {}
     try:
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     distances, pairs = memorization(samples, training, test)
     scores |= distances
     if args.json:
-        print(json.dumps(scores, indent=2))
+        print(to_json(scores), end="")
     else:
         for name, value in scores.items():
             print(f"{name:32}{value:10.4g}")

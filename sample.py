@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed = "seed of the latents (default: %(default)s)"
     add("--seed", type=command_line.natural, default=0, help=seed)
     add("--raw", action="store_true", help="use the last weights, not the averaged ones")
-    add("--out", type=Path, help="output file (default: samples.png, ... in this directory)")
+    out = "output file (default: samples.png, ... in this directory)"
+    add("--out", type=command_line.path, help=out)
     args = parser.parse_args(argv)
     try:
         model = GAN.from_checkpoint(args.run, raw=args.raw)
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         images = model.sample(rows * columns, rng)
         path, content = "samples.png", png(image_grid(images, columns, args.scale))
-    path = args.out or Path(path)
+    path = Path(args.out or path)
     replace_file(path, content)
     print(path)
 

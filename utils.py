@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -179,9 +180,13 @@ def save_images(
 def save_film(run_dir: Path) -> None:
     """Writes a GIF of all sample grids of a run: the same digits, growing from noise."""
     frames = []
-    for path in sorted(run_dir.glob("samples_epoch_*.png")):
-        frame = Image.open(path)
-        frames.append(frame.resize((2 * frame.width, 2 * frame.height), Image.NEAREST))
+    paths = run_dir.glob("samples_epoch_*.png")
+    for path in sorted(paths, key=lambda path: (len(path.name), path)):  # 5000 before 10000
+        try:
+            frame = Image.open(path)
+            frames.append(frame.resize((2 * frame.width, 2 * frame.height), Image.NEAREST))
+        except (OSError, SyntaxError) as error:
+            raise OSError(f"{path} is corrupted ({error}): remove it and resume the run") from None
     replace_file(run_dir / FILM, gif(frames, [0.4] * (len(frames) - 1) + [2]))
 
 
@@ -198,10 +203,15 @@ def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step:
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
 
 
+def to_json(scores: Mapping[str, float]) -> str:
+    """Scores as JSON, which has no NaN and no infinity: they become null."""
+    finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+    return json.dumps(finite, indent=2) + "\n"
+
+
 def save_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
     """Saves the scores of a run's end in `scores.json` and for HPARAMS, and prints some."""
-    content = json.dumps(scores, indent=2) + "\n"
-    replace_file(Path(summary_writer.log_dir) / "scores.json", content.encode())
+    replace_file(Path(summary_writer.log_dir) / "scores.json", to_json(scores).encode())
     for name, value in scores.items():
         summary_writer.add_scalar(f"final/{name}", value, step)
     for name in QUALITY:
@@ -239,9 +249,14 @@ def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None
 
 
 def git_commit() -> str:
-    """The commit of this package's repository; "unknown" without git."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    """The commit of this package's repository, "-dirty" with changes; "unknown" without git."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options = {"cwd": Path(__file__).resolve().parent, "env": env, "text": True, "check": True}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # The files of this package may lie inside another repository.
+        tracked = ["git", "ls-files", "--error-unmatch", "utils.py"]
+        subprocess.run(tracked, capture_output=True, **options)
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, **options).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

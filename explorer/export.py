@@ -53,7 +53,7 @@ def explorer(model: GAN, title: str, film: Path) -> bytes:
     data = {
         "title": title,
         "sizes": [model.z_dim, *(layer.out_features for layer in linear)],
-        "weights": base64.b64encode(weights.half().numpy().tobytes()).decode(),
+        "weights": base64.b64encode(weights.half().cpu().numpy().tobytes()).decode(),
         "directions": directions.tolist(),
         "latents": latents.tolist(),
         "film": "",
@@ -74,14 +74,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the page that the command line asks for, and prints its path."""
     parser = command_line.Parser(prog="explorer.export", description=__doc__.splitlines()[0])
     run = "run directory or checkpoint file, if not the pretrained generator"
-    parser.add_argument("run", nargs="?", type=Path, default=PRETRAINED, help=run)
+    parser.add_argument("run", nargs="?", type=command_line.path, default=PRETRAINED, help=run)
     out = "output file (default: %(default)s)"
-    parser.add_argument("--out", type=Path, default=Path("explorer.html"), help=out)
+    parser.add_argument("--out", type=command_line.path, default="explorer.html", help=out)
     args = parser.parse_args(argv)
-    run_dir = args.run.resolve() if args.run.is_dir() else args.run.resolve().parents[1]
-    title = "the pretrained generator" if args.run == PRETRAINED else run_dir.name
-    page = explorer(GAN.from_checkpoint(args.run), title, run_dir / FILM)
-    replace_file(args.out, page)
+    run = Path(args.run)
+    run_dir = run if run.is_dir() else run.parents[1]
+    title = "the pretrained generator" if run == PRETRAINED else run_dir.name
+    replace_file(Path(args.out), explorer(GAN.from_checkpoint(run), title, run_dir / FILM))
     print(args.out)
 
 

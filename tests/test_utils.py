@@ -1,5 +1,9 @@
 import io
+import json
 import math
+import os
+import subprocess
+from unittest import mock
 
 import torch
 from PIL import Image
@@ -43,12 +47,13 @@ class UtilsTest(TemporaryDirectoryTest):
 
     def test_grids_are_filled_row_by_row_and_make_a_film(self):
         images = torch.tensor([-1.0, 1.0, 0.0, -2.0, 3.0]).view(5, 1, 1, 1).expand(5, 3, 4, 6)
-        for epoch in (3, 20):
-            path = utils.save_images(images * (epoch > 3), 2, "samples", epoch, self.writer)
+        for epoch in (5000, 20):
+            path = utils.save_images(images * (epoch == 20), 2, "samples", epoch, self.writer)
         grid = gray(self.directory / "samples_epoch_0020.png")
         self.assertEqual(grid.shape, (3 * (4 + 2) + 2, 2 * (6 + 2) + 2), "columns are ignored")
         levels = grid[3::6, 3::8].tolist()
         self.assertEqual(levels, [[0, 255], [128, 0], [255, 0]], "other gray levels, or by columns")
+        path.rename(path.with_name("samples_epoch_10000.png"))  # "10000" is before "5000"
         self.writer.flush()
         *_, event = EventAccumulator(str(self.directory)).Reload().Images("samples")
         shown = gray(io.BytesIO(event.encoded_image_string))
@@ -59,6 +64,46 @@ class UtilsTest(TemporaryDirectoryTest):
             film.seek(1)
             film.resize((18, 20), Image.NEAREST).save(path)
         self.assertLess((gray(path).int() - grid.int()).abs().max(), 10, "not the last grid last")
+
+    def test_a_corrupted_grid_is_one_line(self):
+        path = utils.save_images(torch.zeros(4, 1, 28, 28), 2, "samples", 3, self.writer)
+        content = path.read_bytes()
+        path.write_bytes(content[:50] + bytes(len(content) - 50))
+        with self.assertRaisesRegex(OSError, "^[^\n]*samples_epoch_0003.png is corrupted[^\n]*$"):
+            utils.save_film(self.directory)
+
+    def test_commit_is_that_of_this_package(self):
+        def git(*command):
+            identity = {
+                f"GIT_{who}_{what}": "x"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            }
+            subprocess.run(
+                ["git", *command],
+                cwd=self.directory,
+                check=True,
+                capture_output=True,
+                env=os.environ | identity,
+            )
+
+        git("init")
+        (package := self.directory / "package").mkdir()
+        (file := package / "utils.py").touch()
+        (self.directory / "other").touch()
+        git("add", "other")
+        git("commit", "-m", "x")
+        with mock.patch("utils.__file__", str(file)):
+            self.assertEqual(utils.git_commit(), "unknown", "the commit of a repository around it")
+            git("add", ".")
+            self.assertRegex(utils.git_commit(), "^[0-9a-f]{40}-dirty$", "changes are not named")
+            git("commit", "-m", "x")
+            with mock.patch.dict(os.environ, {"GIT_DIR": "/gone"}):
+                self.assertRegex(utils.git_commit(), "^[0-9a-f]{40}$", "of GIT_DIR")
+
+    def test_json_has_no_nan(self):
+        values = json.loads(utils.to_json({"a": math.nan, "b": math.inf, "c": 1}))
+        self.assertEqual(values, {"a": None, "b": None, "c": 1}, "not JSON")
 
     def test_what_tensorboard_shows_of_a_run(self):
         utils.log_run(self.writer, {"lr": 0.003, "betas": [0.0, 0.9]})
