@@ -1,11 +1,11 @@
 """The run directory and the checkpoint file: written atomically, read without executing code."""
 
 import argparse
-import contextlib
 import io
 import itertools
 import os
 import secrets
+import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -25,36 +25,47 @@ def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | Non
     suffix = (f"_{name}" if name else "") + (f"_job{job_id}" if job_id else "")
     for number in itertools.count(1):
         run_dir = Path(log_dir, date_time + (f"_{number}" if number > 1 else "") + suffix)
-        with contextlib.suppress(FileExistsError):
+        try:
             run_dir.mkdir(parents=True)
             return run_dir
+        except FileExistsError:
+            if not run_dir.is_dir():  # a file, or a broken link, is in the way
+                raise
 
 
 class Checkpoint:
     """The checkpoint file of a run, replaced as a whole: at any moment it is complete.
 
-    It has the `format`, how many epochs are done (`epoch`), the arguments of the run (`args`), and
-    the `state_dict` of each of `parts`: of the networks and the optimizers.
+    It has the `format`, how many epochs are done (`epoch`), the arguments of the run (`args`), the
+    hash of its data (`data`), the `state_dict` of each of `parts`, the networks and the optimizers,
+    and a random `token`, another one each time it is written.
     """
 
     def __init__(
-        self, run_dir: Path, model: nn.Module, optimizer_gen: Optimizer, optimizer_disc: Optimizer
+        self,
+        run_dir: Path,
+        model: nn.Module,
+        optimizer_gen: Optimizer,
+        optimizer_disc: Optimizer,
+        data: str | None = None,
     ):
-        self.path = run_dir / CHECKPOINT
+        self.path, self.data = run_dir / CHECKPOINT, data
         self.parts = {"optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
         self.parts |= dict(model.named_children())  # generator, discriminator, averaged
-        self.version: tuple | None = None  # of the file that this process has read or written
+        self.token: str | None = None  # of the file that this process has read or written
         self.saved_at = time.monotonic()
 
     def load(self) -> int:
         """Restores all parts; returns how many epochs are done.
 
         Raises:
-            OSError: as `load_checkpoint` and `load_parts` do.
+            OSError: as `load_checkpoint` and `load_parts` do, and for other data.
         """
-        self.version = file_version(self.path)
         saved = load_checkpoint(self.path)
+        if saved["data"] != self.data:
+            raise OSError(f"{self.path} is of a run on other data; see its --data_dir")
         load_parts(saved, self.parts)
+        self.token = saved["token"]
         return saved["epoch"]
 
     def save(self, epoch: int, args: argparse.Namespace) -> None:
@@ -64,13 +75,14 @@ class Checkpoint:
             OSError: the file could not be written, or another process has replaced it since this
                 one read or wrote it. The existing file is kept.
         """
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, "epoch": epoch, "args": vars(args), **state}, buffer)
-        if file_version(self.path) != self.version:
+        if self.token and load_checkpoint(self.path)["token"] != self.token:
             raise OSError(f"{self.path} was replaced by another process; is the run resumed twice?")
+        self.token, buffer = secrets.token_hex(16), io.BytesIO()
+        about = {"format": FORMAT, "epoch": epoch, "args": vars(args), "data": self.data}
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        torch.save({**about, "token": self.token, **state}, buffer)
         replace_file(self.path, buffer.getvalue())
-        self.version, self.saved_at = file_version(self.path), time.monotonic()
+        self.saved_at = time.monotonic()
 
 
 def load_checkpoint(run: str | Path) -> dict[str, Any]:
@@ -82,7 +94,8 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
     Raises:
         OSError: there is no such file, or it is not a checkpoint of this format; says which.
     """
-    path = Path(run, CHECKPOINT if Path(run).is_dir() else "").absolute()
+    path = Path(run).expanduser().absolute()
+    path = path / CHECKPOINT if path.is_dir() else path
     try:
         content = io.BytesIO(path.read_bytes())
         saved = torch.load(content, map_location="cpu", weights_only=True)
@@ -112,19 +125,19 @@ def load_parts(saved: dict[str, Any], parts: dict[str, Any]) -> None:
         raise OSError(f"{message}: pass a run of this one, GAN_logs/<date_time>") from None
 
 
-def file_version(path: Path) -> tuple[int, int] | None:
-    """Inode and time of modification; None if there is no file."""
-    with contextlib.suppress(FileNotFoundError):
-        status = path.stat()
-        return status.st_ino, status.st_mtime_ns
-
-
 def replace_file(path: Path, content: bytes) -> None:
     """Writes a new file, which takes the place of `path` only when it is safely on disk.
+
+    Links are followed and the mode of an existing file is kept; what is no regular file, such as a
+    device or a pipe, is written to.
 
     Raises:
         OSError: it could not be written; an existing file is unchanged.
     """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()
     # A random name, for two processes not to write into the same file.
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
     try:
@@ -133,6 +146,8 @@ def replace_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, unfinished)
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

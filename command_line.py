@@ -3,8 +3,11 @@
 import argparse
 import contextlib
 import math
+import os
 import re
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,12 +44,23 @@ weight = checked(float, "a number of at least 0", lambda x: 0 <= x < math.inf)
 name = checked(str, "letters, digits and ._- only", re.compile(r"[\w.-]+").fullmatch)
 
 
-def directory(text: str) -> str:
-    """An argument type: a directory, which need not exist yet."""
-    existing = next(path for path in (Path(text), *Path(text).absolute().parents) if path.exists())
+def path(text: str) -> str:
+    """An argument type: an absolute path; `~` is the home directory."""
+    return str(Path(text).expanduser().absolute())
+
+
+def directory(text: str, write: bool = False) -> str:
+    """An argument type: the path of a directory, or of one that could be created.
+
+    If it exists, it must be possible to read from it, or to `write` into it.
+    """
+    wanted = Path(path(text))
+    existing = next((p for p in (wanted, *wanted.parents) if os.path.lexists(p)), wanted)
     if not existing.is_dir():
         raise argparse.ArgumentTypeError(f"{existing} is not a directory, got {text!r}")
-    return text
+    if not os.access(existing, os.W_OK if write or existing != wanted else os.R_OK):
+        raise argparse.ArgumentTypeError(f"no permission for {existing}, got {text!r}")
+    return str(wanted)
 
 
 def device(text: str) -> str:
@@ -67,18 +81,46 @@ def supports_bf16(device: str) -> bool:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if kind != "cpu":
-        return torch.amp.is_autocast_available(kind)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if kind == "cpu" and not hasattr(torch.cpu, "get_capabilities"):  # an older version of torch
+        return torch.cpu._is_avx512_bf16_supported()
+    if kind == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if not torch.amp.is_autocast_available(kind):
+        return False
+    with warnings.catch_warnings(record=True) as refused:  # torch would train in float32
+        warnings.simplefilter("always")
+        torch.autocast(kind, torch.bfloat16)
+    return not refused
 
 
 def run(main: Callable[[], None], *errors: type[Exception]) -> None:
-    """Runs a script: these errors are one line and exit status 1; Ctrl-C is 130 (128 + SIGINT)."""
+    """Runs a script: these errors are one line and exit status 1.
+
+    Ctrl-C ends the process at once, with exit status 130 (128 + SIGINT): an exception could be
+    raised where it is ignored.
+    """
+
+    def interrupt(*_: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.write(1, b"\nInterrupted.\n")
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is not, under nohup
+        signal.signal(signal.SIGINT, interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if stream:  # a path may hold what the terminal's encoding has not; a job's log is a file
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    sys.excepthook = report  # also of threads that wait for a loader's workers
     try:
         main()
     except errors as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
-    except KeyboardInterrupt:
-        print("\nInterrupted.", flush=True)
-        sys.exit(130)
+
+
+def report(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """Prints an uncaught exception; if a loader's worker was killed, one line, and once."""
+    if str(error).startswith("DataLoader"):
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+    elif kind is not ConnectionResetError:
+        sys.__excepthook__(kind, error, traceback)

@@ -11,6 +11,7 @@ the model with its two training steps, the sample grids, one epoch, the run, the
 
 import argparse
 import copy
+import hashlib
 import inspect
 import json
 import os
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -266,14 +267,14 @@ def train_gan(
     weights_gen = [p for p in model.generator.parameters() if p.requires_grad]
     weights_disc = [p for p in model.discriminator.parameters() if p.requires_grad]
     steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar)
-    for step, (x_real, _) in enumerate(steps):
+    for x_real, _ in steps:
         x_real = x_real.to(device, non_blocking=True)
 
         # The discriminator learns to tell this batch from generated images. The penalty, at every
         # 8th step with 8 times its weight, has the same effect for less time (Karras et al., 2020).
         with precision:
             loss, values = model.discriminator_step(x_real)
-            if model.r1 and step % PENALTY_EVERY == 0:
+            if model.r1 and logger_gen.step % PENALTY_EVERY == 0:
                 loss = loss + PENALTY_EVERY * model.r1 / 2 * model.gradient_penalty(x_real)
         optimizer_disc.zero_grad()
         loss.backward(inputs=weights_disc)
@@ -324,7 +325,17 @@ def load_reference(**data: Any) -> Reference:
     test = mnist(**data, download=False, train=False).dataset
     if not hasattr(test, "images"):
         raise OSError("the dataset of this mnist.py has no `images` and `labels`")
-    return Reference.of(test.images, test.labels)
+    try:
+        return Reference.of(test.images, test.labels)
+    except ValueError as error:
+        raise OSError(f"test images: {error}") from None
+
+
+def hash_of(dataset: Dataset) -> str | None:
+    """Tells whether a resumed run has the same data; None without `images`, as with transforms."""
+    if not isinstance(images := getattr(dataset, "images", None), Tensor):
+        return None
+    return hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).hexdigest()
 
 
 def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[str, float]:
@@ -345,12 +356,14 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     if args.device == "cpu":
         print_thread_hint()
     data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
-    loader = mnist(**data, batch_size=args.batch_size, num_workers=args.num_workers)
+    options = {"num_workers": args.num_workers, "download": not args.resume}
+    loader = mnist(**data, batch_size=args.batch_size, **options)
     try:
         reference = load_reference(**data)
     except OSError as error:
         reference = None
         print(f"Scores:      none ({error})")
+    data_hash = hash_of(loader.dataset)
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
 
@@ -360,9 +373,10 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     optimizer_gen = torch.optim.Adam(model.generator.parameters(), args.lr, **adam)
     optimizer_disc = torch.optim.Adam(model.discriminator.parameters(), args.lr_disc, **adam)
     run_dir = Path(args.resume or make_run_dir(args.log_dir, args.name, args.job_id))
-    checkpoint = Checkpoint(run_dir, model, optimizer_gen, optimizer_disc)
+    checkpoint = Checkpoint(run_dir, model, optimizer_gen, optimizer_disc, data_hash)
     epochs_done = checkpoint.load() if args.resume else 0
-    step, bars, bf16 = epochs_done * len(loader), args.progress_bar, args.precision == "bf16"
+    step, bf16 = epochs_done * len(loader), args.precision == "bf16"
+    bars = args.progress_bar and sys.stderr is not None  # it may have been closed
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with SummaryWriter(run_dir, purge_step=step + 1) as writer:
@@ -417,7 +431,8 @@ def print_start(run_dir: Path) -> None:
     print(f"Logs:        {run_dir}")
     log_dir = shlex.quote(run_dir.parent.as_posix())
     print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
-    print(f"To resume:   {shlex.join(['python', sys.argv[0], '--resume', run_dir.as_posix()])}")
+    program = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]  # python [-m] this script
+    print(f"To resume:   {shlex.join([*program, '--resume', run_dir.as_posix()])}")
 
 
 def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
@@ -473,8 +488,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     resume("--job_id", type=command_line.name, help=job)
 
     add = parser.add_argument_group("logging").add_argument
-    logs = {"type": command_line.directory, "default": "GAN_logs/"}
-    add("--log_dir", help="directory of all runs", **logs)
+    logs = "directory of all runs"
+    add("--log_dir", type=command_line.path, default="GAN_logs/", help=logs)
     add("--name", type=command_line.name, help="becomes part of the run directory's name")
     add("--save_every", type=positive, default=10, help="epochs between sample grids")
     add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
@@ -483,10 +498,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv, argparse.Namespace(**off))
     if args.job_id:
         runs = Path(args.log_dir).glob(f"*_job{args.job_id}/{CHECKPOINT}")
-        args.resume = max(map(str, runs), default=None)
+        try:  # a name may end like a job's number
+            own = [run for run in runs if load_checkpoint(run)["args"]["job_id"] == args.job_id]
+        except OSError as error:
+            parser.error(f"argument --job_id: {error}")
+        args.resume = max(map(str, own), default=None)
     if args.resume is not None:
         given = {word.split("=")[0][2:] for word in argv or sys.argv[1:] if word.startswith("--")}
         take_saved(args, given, parser)
+    else:
+        try:
+            command_line.directory(args.log_dir, write=True)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --log_dir: {error}")
     if args.precision == "bf16" and not command_line.supports_bf16(args.device):
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
     return args
@@ -501,7 +525,8 @@ def take_saved(args: argparse.Namespace, given: set[str], parser: command_line.P
     if saved["path"].parts[-2:] != CHECKPOINT.parts:
         parser.error(f"argument --resume: {args.resume} is not in a run directory")
     for name in vars(args).keys() - {"device", "progress_bar"}:
-        now, value = getattr(args, name), saved["args"][name]
+        now = getattr(args, name)
+        value = saved["args"].get(name, now)
         if name not in given:
             setattr(args, name, value)
         elif name not in MAY_CHANGE and now != value:
@@ -510,8 +535,10 @@ def take_saved(args: argparse.Namespace, given: set[str], parser: command_line.P
     args.resume, film = str(run_dir), run_dir / utils.FILM
     has_film = film.exists() and film.stat().st_mtime >= saved["path"].stat().st_mtime
     if args.epochs < saved["epoch"] or (args.epochs == saved["epoch"] and has_film):
-        done = f"{run_dir} has finished {saved['epoch']} epochs"
-        parser.exit(message=f"{done}; for more, pass a larger --epochs\n")
+        message = f"{run_dir} has finished {saved['epoch']} epochs; for more, raise --epochs"
+        if "job_id" in given:
+            parser.error(f"argument --job_id: {message}; for a new run, another number")
+        parser.exit(message=f"{message}\n")
 
 
 def print_thread_hint() -> None:
@@ -521,7 +548,7 @@ def print_thread_hint() -> None:
     except (AttributeError, OSError):  # not known on every system
         return
     if (free := max(1, cores - round(load))) < torch.get_num_threads():
-        faster = f"OMP_NUM_THREADS={free} {shlex.join(['python', *sys.argv])}"
+        faster = f"OMP_NUM_THREADS={free} {shlex.join(sys.orig_argv)}"
         print(f"Load {load:.1f} on {cores} cores. Faster if others use them: {faster}")
 
 

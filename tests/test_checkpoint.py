@@ -1,9 +1,17 @@
 import argparse
+import os
 from unittest import mock
 
 import torch
 
-from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, load_parts, replace_file
+from checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    load_checkpoint,
+    load_parts,
+    make_run_dir,
+    replace_file,
+)
 from tests.common import TemporaryDirectoryTest
 
 
@@ -16,6 +24,7 @@ class CheckpointTest(TemporaryDirectoryTest):
         self.assertEqual(fast.load(), 7, "another number of epochs")
         fast.save(8, args)
         fast.save(9, args)
+        fast.path.touch()  # as network file systems do
         with self.assertRaisesRegex(OSError, "replaced by another process", msg="overwritten"):
             slow.save(2, args)
 
@@ -49,3 +58,27 @@ class CheckpointTest(TemporaryDirectoryTest):
             replace_file(path, b"new")
         files = {file: file.read_bytes() for file in path.parent.iterdir()}
         self.assertEqual(files, {path: b"old"}, "the file is lost, or unfinished ones are left")
+
+    def test_what_a_file_is_stays_as_it_is(self):
+        target, link, pipe = (self.directory / name for name in ("target", "link", "pipe"))
+        target.touch()
+        target.chmod(0o640)
+        link.symlink_to(target)
+        replace_file(link, b"new")
+        self.assertEqual((target.read_bytes(), link.is_symlink()), (b"new", True), "link replaced")
+        self.assertEqual(target.stat().st_mode & 0o777, 0o640, "another mode")
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        replace_file(pipe, b"new")
+        self.assertEqual((os.read(reader, 9), pipe.is_fifo()), (b"new", True), "pipe replaced")
+
+    def test_directories_that_cannot_be_made_end_at_once(self):
+        (self.directory / "link").symlink_to("/gone/logs")
+        for log_dir in (self.directory / "link", __file__):
+            with self.assertRaises(OSError, msg=f"{log_dir} is no directory"):
+                make_run_dir(log_dir)
+
+    def test_runs_of_the_same_second_get_directories_of_their_own(self):
+        runs = {make_run_dir(self.directory) for _ in range(5)}
+        self.assertEqual(len(runs), 5, "two runs write into the same directory")

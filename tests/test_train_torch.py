@@ -1,4 +1,5 @@
 import copy
+import io
 import json
 import os
 import random
@@ -14,11 +15,13 @@ import torch
 from torch import nn
 
 import train_torch
+import utils
 from benchmarks.common import scalars
 from checkpoint import CHECKPOINT, load_checkpoint
 from tests.common import RunTest, gray, noise_mnist
 from train_torch import GAN, parse_args, seed_everything, slerp
 
+DIFFERENT = "args", "data", "path", "token"  # in the checkpoints of equal runs
 HERE, STEP = Path(train_torch.__file__).parent, "train_torch.GAN.update_average"
 
 
@@ -41,12 +44,16 @@ class GANTest(unittest.TestCase):
         torch.manual_seed(0)
         self.model, self.x_real = OwnGAN([8], [8], 0.0, 0.0, 3), torch.rand(6, 1, 28, 28)
 
-    def train(self, steps: int) -> None:
-        """Trains on the same batch, after 9 steps."""
-        networks, logger = (self.model.generator, self.model.discriminator), mock.Mock(step=9)
+    def train(self, steps: int, epochs: int = 1, **options) -> list[mock.Mock]:
+        """Trains on the same batch, after 9 steps; returns stand-ins of the two loggers."""
+        networks = self.model.generator, self.model.discriminator
         optimizers = [torch.optim.SGD(network.parameters(), lr=1.0) for network in networks]
-        loader = [(self.x_real, None)] * steps
-        train_torch.train_gan(self.model, loader, logger, logger, *optimizers)
+        loggers, loader = [mock.Mock(step=9), mock.Mock(step=9)], [(self.x_real, None)] * steps
+        for logger in loggers:
+            logger.add_values.side_effect = lambda _, own=logger: setattr(own, "step", own.step + 1)
+        for _ in range(epochs):
+            train_torch.train_gan(self.model, loader, *loggers, *optimizers, **options)
+        return loggers
 
     def test_average(self):
         new, average = self.model.generator.state_dict(), self.model.averaged.state_dict()
@@ -62,8 +69,8 @@ class GANTest(unittest.TestCase):
         for ema, steps, weight in [(99, 1, 1 / (1 + 9 / 5)), (0, 2, 1)]:
             self.model.ema, average["1.bias"][:] = ema, 0
             self.train(steps)
-            close = torch.allclose(average["1.bias"], weight * new["1.bias"])
-            self.assertTrue(close, "not of all steps done, or not at every step")
+            expected = weight * new["1.bias"]
+            torch.testing.assert_close(average["1.bias"], expected, msg="not of every step so far")
 
     def test_gradient_penalty(self):
         weight, bias = self.model.discriminator[1].parameters()
@@ -73,10 +80,23 @@ class GANTest(unittest.TestCase):
         torch.testing.assert_close(weight.grad, 2 * weight.detach(), msg="does not train D")
         self.model.discriminator_step = lambda x: (0 * bias.sum(), {})
         self.model.gradient_penalty = lambda x: bias.sum() / self.model.r1
-        for r1, moved in [(0.5, 3 * 8 / 2), (0, 0)]:
+        for r1, moved in [(0.5, 2 * 8 / 2), (0, 0)]:
             self.model.r1, before = r1, bias.item()
-            self.train(17)
-            self.assertAlmostEqual(before - bias.item(), moved, 4, "not 8 r1 / 2 at every 8th step")
+            self.train(4, epochs=5)  # the steps 9 to 28
+            message = f"with r1={r1} not r1 / 2, 8 times at every 8th step of the run"
+            self.assertAlmostEqual(before - bias.item(), moved, 4, message)
+
+    def test_bf16_is_for_matmuls_alone(self):
+        dtypes, backward = [], []
+        layer = self.model.discriminator[1]
+        layer.register_forward_hook(lambda *call: dtypes.append(call[2].dtype))
+        layer.weight.register_hook(lambda _: backward.append(torch.is_autocast_enabled("cpu")))
+        loggers = self.train(2, bf16=True)
+        self.assertEqual({*dtypes}, {torch.bfloat16}, "autocast is not on")
+        self.assertEqual({*backward}, {False}, "autocast is around backward, too")
+        for logger in loggers:
+            losses = {call.args[0]["loss"].dtype for call in logger.add_values.mock_calls}
+            self.assertEqual(losses, {torch.float32}, "losses are rounded to 8 bits")
 
     def test_spherical_interpolation(self):
         start, end = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]])
@@ -106,6 +126,7 @@ class RunsTest(RunTest):
             self.assertEqual(gray(run / files[-1]).shape, shape, f"{tag}: other rows or columns")
         saved, curves, printed = load_checkpoint(run), scalars(run), self.printed.getvalue()
         keys = "format epoch args generator discriminator averaged optimizer_gen optimizer_disc"
+        keys += " data token"
         self.assertEqual({*saved}, {*keys.split(), "path"}, "another schema")
         args = json.loads((run / "args.json").read_text())
         self.assertEqual(saved["args"], args, "args.json and the checkpoint differ")
@@ -130,14 +151,23 @@ class RunsTest(RunTest):
         flags = "--z_dim 3 --hidden_dims_gen 5 6 --hidden_dims_disc 7 --ema 7 --r1 0.7"
         flags += f" --dp_rate_gen 0.2 --dp_rate_disc 0.4 --data_dir {self.directory}"
         model = GAN.from_args(parse_args(flags.split()))
-        self.assertEqual(str(model), str(GAN([5, 6], [7], 0.2, 0.4, 3)), "other networks")
-        self.assertEqual((model.z_dim, model.ema, model.r1), (3, 7, 0.7), "--ema or --r1 is lost")
-        ordinary = mock.Mock(side_effect=lambda root, batch_size, num_workers: noise_mnist())
+        found = str(model), model.z_dim, model.ema, model.r1
+        self.assertEqual(found, (str(GAN([5, 6], [7], 0.2, 0.4, 3)), 3, 7, 0.7), "other arguments")
+        ordinary = mock.Mock(side_effect=lambda root, batch_size, **_: noise_mnist())
         with mock.patch("train_torch.mnist", ordinary):
             self.train(f"{flags} --epochs 1 --num_workers 2")
         given = {"root": str(self.directory), "batch_size": 64, "num_workers": 2}
+        given["download"] = True
         self.assertEqual(ordinary.call_args.kwargs, given, "other data, batches or workers")
         self.assertIn("Scores:      none (", self.printed.getvalue(), "no test images, not said")
+
+    def test_curves_reach_as_far_as_the_checkpoint(self):
+        calls = mock.Mock()
+        flush = mock.patch("train_torch.SummaryWriter.flush", calls.flush)
+        with flush, mock.patch("train_torch.Checkpoint.save", calls.save):
+            self.train("--epochs 1")
+        names = [call[0] for call in calls.mock_calls]
+        self.assertEqual(names[names.index("save") :][:3], ["save", "flush", "save"])
 
     def test_progress_bars_show_both_losses_in_80_columns(self):
         with mock.patch.dict(os.environ, {"COLUMNS": "81", "LINES": "9"}):
@@ -146,6 +176,8 @@ class RunsTest(RunTest):
         self.assertRegex(printed, r"\rsteps: .*/64 .*G \d+\.\d{3} D \d+\.\d{3}( \(D has won\))?\]")
         self.assertRegex(printed, r"\repochs: 100%.* 2/2 [^\r]*\]\n[^\r]*Film:", "full, closed")
         self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
+        gen, disc = mock.Mock(means={"loss": 11.9}), mock.Mock(means={"loss": 0.004})
+        self.assertIn("D has won", train_torch.loss_text(gen, disc), "D's victory is not named")
 
     def test_a_busy_machine_is_named_with_the_faster_command(self):
         for load, threads, hint in [(0.2, 2, False), (1.1, 2, True), (9, 1, False)]:
@@ -178,8 +210,8 @@ class RunsTest(RunTest):
             import os, sys, unittest
             sys.modules.update(dict.fromkeys(("resource", "fcntl", "pwd", "grp", "termios")))
             vars(os).pop("sched_getaffinity", None), vars(os).pop("getloadavg", None)
-            test = "tests.test_train_torch.RunsTest.test_what_a_run_leaves_and_prints"
-            unittest.main(None, argv=["", test])"""
+            test = "RunsTest.test_what_a_run_leaves_and_prints"
+            unittest.main("tests.test_train_torch", argv=["", test])"""
         done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True)
         self.assertEqual(done.returncode, 0, f"does not run on Windows: {done.stderr}")
 
@@ -194,7 +226,7 @@ class ResumeTest(RunTest):
             curves = {tag: x for tag, x in scalars(run).items() if "_per_" not in tag}
             files = [*run.glob("*.png"), run / "progress.gif", run / "scores.json"]
             files = {path.name: np.fromfile(path, np.uint8) for path in files}
-            ends.append(load_checkpoint(run) | curves | files | {"args": 0, "path": 0})
+            ends.append(load_checkpoint(run) | curves | files | dict.fromkeys(DIFFERENT, 0))
         torch.testing.assert_close(*ends, rtol=0, atol=0, msg=lambda text: f"{why}: {text}")
 
     def test_seed_and_precision_decide_the_weights(self):
@@ -241,25 +273,91 @@ class ResumeTest(RunTest):
             reason = f"argument {flag.replace('=', ': the run has .*, not ')}"
             self.assert_rejected(reason, parse_args, "--resume", path, flag)
         contents = torch.load(path, weights_only=True)
-        contents["args"] |= {"device": "cuda:0", "progress_bar": True}
+        contents["args"] |= {"device": "cuda:0", "progress_bar": True, "num_workers": 7}
         torch.save(contents, path)
-        args = parse_args(f"--resume {path} --epochs=2 --lr 2e-3 --log_dir elsewhere".split())
-        found = args.epochs, args.resume, args.hidden_dims_gen, args.progress_bar
-        expected = 2, str(path.parents[1]), [32], False
-        self.assertEqual(found, expected, "flags, arguments of the run, or the bars' absence: lost")
+        args = parse_args(f"--resume {path} --epochs=2 --lr 2e-3 --num_workers 1".split())
+        found = args.epochs, args.num_workers, *args.hidden_dims_gen, args.progress_bar, args.resume
+        self.assertEqual(
+            found, (2, 1, 32, False, str(path.parents[1])), "flags or arguments are lost"
+        )
         self.assertNotEqual(args.device, "cuda:0", "cannot be resumed on another machine")
         path = path.rename(self.directory / "other.pt")
         self.assert_rejected("not in a run directory", parse_args, "--resume", path)
 
     def test_a_finished_run_its_job_and_a_diverged_one(self):
-        run = self.train("--epochs 1 --job_id 17 --name x")
-        with self.assertRaisesRegex(SystemExit, "^0$", msg="it is not a failure"):
+        run = self.train("--epochs 1 --job_id 7 --name x")
+        reason = "finished 1 epochs.*--epochs.* new run.*"
+        self.assert_rejected(reason, parse_args, f"--log_dir={run.parent}", "--job_id=7")
+        named = self.train("--epochs 1 --name lr_job8")
+        named.rename(run.parent / named.name)
+        flags = [f"--log_dir={run.parent}", "--epochs", "2", "--job_id"]
+        self.assertEqual(parse_args([*flags, "7"]).resume, str(run), "does not resume its own run")
+        for job in ("17", "8"):
+            self.assertIsNone(parse_args([*flags, job]).resume, "a new job took another's run")
+        other = run.parent / "a_job8" / CHECKPOINT
+        other.parent.mkdir(parents=True)
+        other.touch()
+        self.assert_rejected("corrupted", parse_args, *flags, "8")
+        run = self.train("--epochs 1")
+        with self.assertRaises(SystemExit) as stop:
             self.train(resumed=run)
         self.assertRegex(self.printed.getvalue(), "finished 1 epochs.*--epochs", "how to go on?")
-        flags = [f"--log_dir={run.parent}", "--epochs", "2", "--job_id"]
-        found = [parse_args([*flags, job]).resume for job in ("17", "7")]
-        self.assertEqual(found, [str(run), None], "not its own run, or another job's")
+        self.assertEqual(stop.exception.code, 0, "resuming a finished run is not a failure")
         with mock.patch("utils.DIVERGED", 1e-3), self.assertRaises(FloatingPointError):
             self.train("--epochs 2 --progress_bar", run)
         self.assertRegex(self.printed.getvalue(), "epochs: +50%.* 1/2 ", "the bar starts at 0")
         self.assertEqual(load_checkpoint(run)["epoch"], 1, "diverged weights were saved")
+
+    def test_other_data_are_rejected_and_nothing_is_downloaded(self):
+        def other_mnist(root=None, download=True, **options):
+            self.assertFalse(download, "a resumed run downloads")
+            loader = noise_mnist(**options)
+            loader.dataset.images = loader.dataset.images.flip(0)
+            return loader
+
+        run = self.train("--epochs 1")
+        other = mock.patch("train_torch.mnist", other_mnist)
+        with other, self.assertRaisesRegex(OSError, "^[^\n]*run on other data[^\n]*$"):
+            self.train("--epochs 2", run)
+        self.addCleanup(os.chdir, HERE)
+        for directory, resumed in [(run, "."), (run / "checkpoints", "model_checkpoint.pt")]:
+            os.chdir(directory)
+            found = parse_args(["--resume", resumed, "--epochs=2"]).resume
+            self.assertEqual(found, str(run), f"--resume {resumed} in {directory}")
+
+    def test_what_fails_after_training_costs_nothing(self):
+        def letters(**options):
+            loader = noise_mnist(**options)
+            loader.dataset.labels = loader.dataset.labels + 10
+            return loader
+
+        with mock.patch("train_torch.mnist", letters):
+            run = self.train("--epochs 1")
+        self.assertIn("Scores:      none (", self.printed.getvalue(), "labels above 9: not said")
+        (run / utils.FILM).unlink()
+        (run / "samples_epoch_0000.png").write_bytes(b"cut short")
+        with self.assertRaisesRegex(OSError, "is corrupted"):
+            self.train(resumed=run)
+        (run / "samples_epoch_0000.png").unlink()
+        self.train(resumed=run)
+        self.assertTrue((run / utils.FILM).exists(), "the film of a finished run is not made")
+
+        def broken(train, download):
+            raise TypeError("a bug")
+
+        with (
+            mock.patch("train_torch.mnist", broken),
+            self.assertRaisesRegex(TypeError, "a bug", msg="hides a bug of mnist.py"),
+        ):
+            train_torch.load_reference()
+
+    def test_closed_streams(self):
+        flags = f"--log_dir {self.directory} --epochs 1 --progress_bar --device cpu"
+        with mock.patch.multiple(sys, stdout=None, stderr=None):
+            train_torch.main(parse_args(flags.split()))
+        self.assertTrue((self.last_run() / utils.FILM).exists(), "did not come to its end")
+
+    def test_a_model_can_be_pickled(self):
+        model = copy.deepcopy(train_torch.GAN([8], [8], 0.0, 0.0, 3))
+        torch.save(model, buffer := io.BytesIO())
+        self.assertGreater(len(buffer.getvalue()), 1000)
