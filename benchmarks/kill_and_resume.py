@@ -167,7 +167,8 @@ def check(number: int, case: Case) -> tuple[bool, float]:
 def contents(run: Path) -> dict[str, Any]:
     """All that has to be equal: checkpoint, scalars, sample grids, scores and film."""
     saved = torch.load(run / CHECKPOINT, weights_only=True)
-    del saved["args"]  # its log_dir differs
+    for name in "args", "data", "token":  # another log_dir; of the data; another in each file
+        del saved[name]
     curves = scalars(run)
     for name in "seconds_per_epoch", "images_per_second":
         curves[name] = [step for step, _ in curves[name]]
