@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -149,11 +148,13 @@ def fetch(raw: Path, names: list[str]) -> None:
     Raises:
         OSError: a file could not be downloaded or written.
     """
+    from torchvision.datasets import MNIST  # importing it takes a second
+
     beside = next(path for path in raw.absolute().parents if path.exists())
     try:
         with tempfile.TemporaryDirectory(dir=beside) as folder:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints each mirror that fails
-                torchvision.datasets.MNIST(folder, download=True)
+                MNIST(folder, download=True)
             downloaded = Path(folder, "MNIST", "raw")
             raw.parent.mkdir(parents=True, exist_ok=True)
             try:

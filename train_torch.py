@@ -11,6 +11,7 @@ the model with its two training steps, the sample grids, one epoch, the run, the
 
 import argparse
 import copy
+import functools
 import hashlib
 import inspect
 import json
@@ -44,9 +45,9 @@ from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
-# What a resumed run may change, since it does not change the result. All else are hyperparameters.
+# What a resumed run may change, since it hardly changes the result. All else are hyperparameters.
 MAY_CHANGE = {"epochs", "data_dir", "num_workers", "log_dir", "save_every", "job_id", "resume"}
-MAY_CHANGE |= {"device", "progress_bar"}
+MAY_CHANGE |= {"device", "precision", "bf16", "progress_bar"}
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
@@ -331,6 +332,15 @@ def load_reference(**data: Any) -> Reference:
         raise OSError(f"test images: {error}") from None
 
 
+def find_reference(**data: Any) -> Reference | None:
+    """The reference of `load_reference`; without one, a printed line says why."""
+    try:
+        return load_reference(**data)
+    except OSError as error:
+        print(f"Scores:      none ({error})")
+        return None
+
+
 def hash_of(dataset: Dataset) -> str | None:
     """Tells whether a resumed run has the same data; None without `images`, as with transforms."""
     if not isinstance(images := getattr(dataset, "images", None), Tensor):
@@ -358,11 +368,7 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
     options = {"num_workers": args.num_workers, "download": not args.resume}
     loader = mnist(**data, batch_size=args.batch_size, **options)
-    try:
-        reference = load_reference(**data)
-    except OSError as error:
-        reference = None
-        print(f"Scores:      none ({error})")
+    reference = functools.cache(lambda: find_reference(**data))  # made for the first scores
     data_hash = hash_of(loader.dataset)
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
@@ -375,7 +381,7 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     run_dir = Path(args.resume or make_run_dir(args.log_dir, args.name, args.job_id))
     checkpoint = Checkpoint(run_dir, model, optimizer_gen, optimizer_disc, data_hash)
     epochs_done = checkpoint.load() if args.resume else 0
-    step, bf16 = epochs_done * len(loader), args.precision == "bf16"
+    step = epochs_done * len(loader)
     bars = args.progress_bar and sys.stderr is not None  # it may have been closed
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
@@ -385,10 +391,11 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
         logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
         if epochs_done == 0:
-            utils.log_run(writer, {k: v for k, v in vars(args).items() if k not in MAY_CHANGE})
+            chosen = {k: v for k, v in vars(args).items() if k not in MAY_CHANGE}
+            utils.log_run(writer, {**chosen, "bf16": args.bf16})
             generate_and_save(model, 0, writer)
             interpolate_and_save(model, 0, writer, batch_size=16)
-        print_start(run_dir)
+        print_start(run_dir, args.bf16)
 
         bar = tqdm(desc="epochs", total=args.epochs, initial=epochs_done, disable=not bars)
         for epoch in range(epochs_done + 1, args.epochs + 1):
@@ -398,9 +405,8 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
             decay = min(1, args.decay_from / epoch)
             optimizer_gen.param_groups[0]["lr"] = decay * args.lr
             optimizer_disc.param_groups[0]["lr"] = decay * args.lr_disc
-            train_gan(
-                model, loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc, bars, bf16
-            )
+            optimizers = optimizer_gen, optimizer_disc
+            train_gan(model, loader, logger_gen, logger_disc, *optimizers, bars, args.bf16)
             seconds = time.perf_counter() - started
             step = logger_gen.step
             utils.log_speed(writer, seconds, len(loader.dataset), step)
@@ -409,8 +415,8 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
             if grids_due:
                 generate_and_save(model, epoch, writer)
                 interpolate_and_save(model, epoch, writer, batch_size=16)
-                if reference:
-                    utils.log_scores(writer, score_samples(model, reference, 2000), step)
+                if reference():
+                    utils.log_scores(writer, score_samples(model, reference(), 2000), step)
                 if not bars:
                     print_epoch(epoch, args.epochs, seconds, loss_text(logger_gen, logger_disc))
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
@@ -419,15 +425,16 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
             bar.update()
         bar.close()
 
-        if reference:  # at a step that a run which is resumed here will purge
-            scores = {"epochs": args.epochs, **score_samples(model, reference, 10_000)}
+        if reference():  # at a step that a run which is resumed here will purge
+            scores = {"epochs": args.epochs, **score_samples(model, reference(), 10_000)}
             utils.save_scores(writer, scores, step + 1)
         utils.save_film(run_dir)  # last: a run that has it is finished
     print(f"Film:        {run_dir / utils.FILM}\nCheckpoint:  {checkpoint.path}")
 
 
-def print_start(run_dir: Path) -> None:
+def print_start(run_dir: Path, bf16: bool) -> None:
     """Prints where the run writes to, how to watch it and, after any kill, how to resume it."""
+    print(f"Precision:   {'bf16' if bf16 else 'fp32'}")
     print(f"Logs:        {run_dir}")
     log_dir = shlex.quote(run_dir.parent.as_posix())
     print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
@@ -479,7 +486,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = run.add_argument
     add("--seed", type=natural, default=42, help="seed of every random number")
     add("--device", type=command_line.device, default="auto", help="auto, cpu, cuda, mps, ...")
-    add("--precision", choices=["fp32", "bf16"], default="fp32", help="of matmuls")
+    precision = "of matmuls; auto: bf16 on processors that have instructions for it"
+    add("--precision", choices=["auto", "fp32", "bf16"], default="auto", help=precision)
     add("--data_dir", type=command_line.directory, help="has MNIST/raw/*.gz, if data/ does not")
     add("--num_workers", type=natural, default=0, help="data-loading processes")
     resume = run.add_mutually_exclusive_group().add_argument
@@ -495,6 +503,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
 
     off = {"data_dir": None, "resume": None, "job_id": None, "name": None, "progress_bar": False}
+    off["bf16"] = None  # what --precision means on this device
     args = parser.parse_args(argv, argparse.Namespace(**off))
     if args.job_id:
         runs = Path(args.log_dir).glob(f"*_job{args.job_id}/{CHECKPOINT}")
@@ -511,8 +520,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             command_line.directory(args.log_dir, write=True)
         except argparse.ArgumentTypeError as error:
             parser.error(f"argument --log_dir: {error}")
-    if args.precision == "bf16" and not command_line.supports_bf16(args.device):
+    supported, before = command_line.supports_bf16(args.device), args.bf16
+    if args.precision == "bf16" and not supported:
         parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
+    # Of accelerators an H200 was measured: a step is 1.2 times as long in bf16.
+    wanted = args.precision == "bf16" or (args.precision == "auto" and args.device == "cpu")
+    args.bf16 = supported and wanted
+    if before not in (None, args.bf16):
+        print("Precision:   another one than before, so numbers will differ from those of one run")
     return args
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from checkpoint import replace_file
 
@@ -136,11 +135,18 @@ def from_gray(gray: Tensor) -> Tensor:
 def image_grid(images: Tensor, columns: int, scale: int = 1) -> Image.Image:
     """A grid of images, filled row by row; each pixel becomes `scale` x `scale` ones.
 
+    Torchvision's `make_grid` does the same, but importing it takes 1.4 s.
+
     Args:
         images: `[N, C, H, W]` in [-1, 1], C is 1 or 3.
     """
-    grid = make_grid(to_gray(images).cpu(), nrow=columns)
-    return to_pil_image(grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2))
+    gray, columns = to_gray(images).cpu(), min(columns, len(images))
+    border = 2  # black pixels around each image
+    gray = torch.cat([gray, gray.new_zeros(-len(gray) % columns, *gray.shape[1:])])
+    rows = F.pad(gray, (border, 0, border, 0)).unflatten(0, (-1, columns))
+    grid = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # [height, width, C]
+    grid = F.pad(grid, (0, 0, 0, border, 0, border)).expand(-1, -1, 3)
+    return Image.fromarray(grid.repeat_interleave(scale, 0).repeat_interleave(scale, 1).numpy())
 
 
 def png(image: Image.Image) -> bytes:

@@ -20,7 +20,7 @@ from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, main, parse_args
 
 FLAGS = "--lr 2e-4 --lr_disc 2e-4 --decay_from 1000000 --betas 0.5 0.999 --r1 0 --ema 0"
-FLAGS += " --dp_rate_gen 0.1 --dp_rate_disc 0.3 --epochs 250"
+FLAGS += " --dp_rate_gen 0.1 --dp_rate_disc 0.3 --epochs 250 --precision fp32"
 
 
 class Discriminator(DiscriminatorMLP):

@@ -23,7 +23,7 @@ class CommandLineTest(TemporaryDirectoryTest):
             parse_args(["--help"])
         defaults = re.findall(r"default: ([^)]+)\)", " ".join(shown.getvalue().split()))
         expected = "32 [128, 256, 512] [512, 256] 0.0 0.0 1000 50 128 0.002 0.001 20 [0.0, 0.99]"
-        expected += " 0.3 42 auto fp32 0 GAN_logs/ 10"
+        expected += " 0.3 42 auto auto 0 GAN_logs/ 10"
         self.assertEqual(" ".join(defaults), expected, "other defaults, or not shown")
 
     def test_invalid_values_are_rejected_with_what_is_expected(self):

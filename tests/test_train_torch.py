@@ -231,10 +231,20 @@ class ResumeTest(RunTest):
 
     def test_seed_and_precision_decide_the_weights(self):
         with mock.patch("command_line.supports_bf16", return_value=True):
-            runs = [self.train(f"--epochs 3 {x}") for x in ("", "--seed 1", "--precision bf16")]
-        for epoch, other in [(0, runs[1]), (3, runs[2])]:
-            a, b = (gray(run / f"samples_epoch_000{epoch}.png") for run in (runs[0], other))
+            flags = "", "--seed 1", "--precision fp32", "--precision bf16"
+            auto, seed, fp32, bf16 = (self.train(f"--epochs 3 {x}") for x in flags)
+        for epoch, run, other in [(0, auto, seed), (3, auto, fp32)]:
+            a, b = (gray(of / f"samples_epoch_000{epoch}.png") for of in (run, other))
             self.assertFalse(torch.equal(a, b), "--seed or --precision has no effect")
+        a, b = (gray(run / "samples_epoch_0003.png") for run in (auto, bf16))
+        self.assertTrue(torch.equal(a, b), "auto is not bf16 where it is supported")
+
+    def test_precision_is_chosen_again(self):
+        run = self.train("--epochs 1 --precision fp32")
+        args = "--resume", str(run), "--epochs", "2"
+        with mock.patch("command_line.supports_bf16", return_value=True):
+            self.assertEqual(self.output(parse_args, *args), "", "fp32 was asked for, and is kept")
+            self.assertIn("Precision:", self.output(parse_args, *args, "--precision", "auto"))
 
     @mock.patch("train_torch.CHECKPOINT_SECONDS", 0)
     def test_a_killed_run_ends_as_one_that_was_not(self):
