@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     samples = model.sample(args.num_samples, torch.Generator().manual_seed(args.seed))
     scores = score(samples, reference)
-    training, test = (mnist(**data, train=train).dataset.images for train in (True, False))
-    distances, pairs = memorization(samples, training, test)
+    training = mnist(**data).dataset.images
+    distances, pairs = memorization(samples, training, reference.images)
     scores |= distances
     if args.json:
         print(to_json(scores), end="")

@@ -233,6 +233,7 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
 class Reference(NamedTuple):
     """What `score` needs: the classifier, and what it says of the real images."""
 
+    images: Tensor
     classifier: DigitClassifier
     features: Tensor
     radii: Tensor  # of the features scaled to length 1
@@ -253,7 +254,7 @@ class Reference(NamedTuple):
         features, _ = classify(images, classifier)
         unit_radii = radii(F.normalize(features))
         shares = label_shares(labels.long().cpu())
-        return cls(classifier, features, unit_radii, shares)
+        return cls(images, classifier, features, unit_radii, shares)
 
 
 def score(images: Tensor, reference: Reference) -> dict[str, float]:

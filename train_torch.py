@@ -353,6 +353,20 @@ def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[st
     return score(model.sample(num_samples, torch.Generator().manual_seed(0)), reference)
 
 
+@torch.no_grad()
+def discriminator_probabilities(model: GAN, training: Tensor, test: Tensor) -> dict[str, float]:
+    """Mean D(x) of training images, test images and as many samples, without dropout.
+
+    Real images are `[N, 1, 28, 28]`, floating point in [-1, 1] or uint8. *D* has never seen the
+    test images: a higher mean for training images says how far it has memorized these.
+    """
+    samples = model.sample(len(test), torch.Generator().manual_seed(0))
+    of = {"training": training, "test": test, "samples": samples}
+    images = {name: utils.from_gray(utils.to_gray(x.to(model.device))) for name, x in of.items()}
+    discriminator = model.discriminator.eval()
+    return {name: discriminator(x).sigmoid().mean().item() for name, x in images.items()}
+
+
 def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     """Trains a GAN with the arguments that `parse_args` returns, in the run directory it prints.
 
@@ -417,6 +431,9 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
                 interpolate_and_save(model, epoch, writer, batch_size=16)
                 if reference():
                     utils.log_scores(writer, score_samples(model, reference(), 2000), step)
+                if reference() and data_hash:
+                    real = loader.dataset.images[:2000], reference().images[:2000]
+                    utils.log_probabilities(writer, discriminator_probabilities(model, *real), step)
                 if not bars:
                     print_epoch(epoch, args.epochs, seconds, loss_text(logger_gen, logger_disc))
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:

@@ -22,7 +22,7 @@ from checkpoint import replace_file
 
 # The scores that have curves, are printed at a run's end, and make the README's table.
 QUALITY = ["frechet_distance", "kid", "precision", "recall", "density", "coverage"]
-QUALITY += ["smallest_share"]
+QUALITY += ["smallest_share", "confident"]
 CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of each
     "Is the discriminator winning?": {
         "D(x) of real and D(G(z)) of generated images": [
@@ -32,10 +32,18 @@ CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of
         "Losses": ["generator/loss", "discriminator/loss"],
         "Accuracy": ["discriminator/accuracy_real", "discriminator/accuracy_fake"],
     },
+    "Is the discriminator memorizing?": {
+        "D(x) of training and of test images, and of samples": [
+            "probability/training",
+            "probability/test",
+            "probability/samples",
+        ],
+    },
     "Are the digits getting better?": {
         "Fréchet distance": ["quality/frechet_distance"],
         "Coverage and recall": ["quality/coverage", "quality/recall"],
         "Share of the rarest digit": ["quality/smallest_share"],
+        "Share of confidently classified digits": ["quality/confident"],
     },
     "How fast is it?": {
         "Seconds per epoch": ["seconds_per_epoch"],
@@ -48,11 +56,15 @@ ABOUT = """
   discriminator has won, and the generator hardly improves.
 - **Losses**: 0.693 is guessing. They tell who is ahead, not how good the digits are.
 - **Accuracy**: shares of real and of generated images that are classified correctly.
+- **D(x) of training and of test images**: after an epoch, means over 2,000. The discriminator has
+  never seen the test images: where it prefers training images to them, it memorizes.
 - **Fréchet distance**: how far the generated images are from the test images; lower is better, and
   comparable only for the same number of images.
 - **Coverage and recall**: shares of the test images that have generated ones near.
 - **Share of the rarest digit**: 0.1 would be equal shares; towards 0, a digit has gone missing.
   *Histograms* shows all ten.
+- **Share of confidently classified digits**: the classifier gives one digit more than 90 %. Of the
+  test images 0.988 are; of the samples, the rest are what one sees as malformed.
 - **Seconds per epoch, images per second**: without sample grids, scores and checkpoints.
 - **Samples, interpolation**, under *Images*: always of the same latents; move the slider.
 - **HPARAMS** compares the hyperparameters and final scores of all runs.
@@ -207,6 +219,12 @@ def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step:
     digits = [digit for digit in range(10) for _ in range(round(1000 * scores[f"share_{digit}"]))]
     bins = [digit - 0.5 for digit in range(11)]
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
+
+
+def log_probabilities(summary_writer: SummaryWriter, means: Mapping[str, float], step: int) -> None:
+    """Writes what `discriminator_probabilities` in train_torch.py returns."""
+    for name, mean in means.items():
+        summary_writer.add_scalar(f"probability/{name}", mean, step)
 
 
 def to_json(scores: Mapping[str, float]) -> str:

@@ -86,6 +86,15 @@ class GANTest(unittest.TestCase):
             message = f"with r1={r1} not r1 / 2, 8 times at every 8th step of the run"
             self.assertAlmostEqual(before - bias.item(), moved, 4, message)
 
+    def test_discriminator_probabilities(self):
+        self.model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 1), nn.Dropout(0.9))
+        nn.init.constant_(self.model.discriminator[1].weight, 1 / 784)  # the mean, and no dropout
+        nn.init.zeros_(self.model.discriminator[1].bias)
+        black = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
+        means = train_torch.discriminator_probabilities(self.model, black, torch.ones(2, 1, 28, 28))
+        expected = {"training": 0.268941, "test": 0.731059, "samples": 0.731059}
+        self.assertEqual({k: round(v, 6) for k, v in means.items()}, expected)
+
     def test_bf16_is_for_matmuls_alone(self):
         dtypes, backward = [], []
         layer = self.model.discriminator[1]
