@@ -3,6 +3,7 @@
 python sample.py                                     samples.png: 64 digits
 python sample.py GAN_logs/<date_time> --animate      animation.gif: a walk through latent space
 python sample.py --arrays 60000                      samples.npz: images, latents, labels
+python sample.py --digit 7                           sevens only, in each of these
 """
 
 import io
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import command_line
 from checkpoint import replace_file
@@ -19,6 +21,28 @@ from train_torch import GAN, PRETRAINED, slerp
 from utils import gif, image_grid, png, to_gray
 
 FRAMES, FRAME_SECONDS = 14, 0.05  # of an animation, from one latent to the next
+
+
+class DigitGAN(GAN):
+    """A GAN that generates one `digit` only, to be set after it was loaded."""
+
+    digit: int
+
+    def latents(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Latents `[B, z_dim]` whose images the classifier gives more than 90 % for this digit.
+
+        Raises:
+            OSError: there is none among a thousand.
+        """
+        found, classifier = torch.empty(0, self.z_dim), load_classifier()
+        while len(found) < batch_size:
+            z = super().latents(1000, generator)
+            _, probabilities = classify(self.generate(z), classifier)
+            confident = z[probabilities[:, self.digit] > 0.9]
+            if len(confident) == 0:
+                raise OSError(f"no confident {self.digit} among 1,000 samples")
+            found = torch.cat([found, confident])
+        return found[:batch_size]
 
 
 def animation(model: GAN, rows: int, columns: int, scale: int, rng: torch.Generator) -> bytes:
@@ -63,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     count = command_line.checked(int, "an integer from 1 to 1000000", lambda n: 1 <= n <= 10**6)
     what("--arrays", type=count, metavar="N", help=npz)
     add = parser.add_argument_group("options for the output").add_argument
+    add("--digit", type=int, choices=range(10), help="generate this digit only")
     size = {"type": command_line.positive, "nargs": 2, "metavar": ("ROWS", "COLUMNS")}
     add("--grid", default=[8, 8], help="size of the grid (default: 8 8)", **size)
     scale = "upscaling factor (default: %(default)s)"
@@ -74,10 +99,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--out", type=command_line.path, help=out)
     args = parser.parse_args(argv)
     try:
-        model = GAN.from_checkpoint(args.run, raw=args.raw)
+        gan = GAN if args.digit is None else DigitGAN
+        model = gan.from_checkpoint(args.run, raw=args.raw)
     except OSError as error:
         parser.error(str(error))
 
+    model.digit = args.digit
     (rows, columns), rng = args.grid, torch.Generator().manual_seed(args.seed)
     if args.arrays:
         path, content = "samples.npz", arrays(model, args.arrays, rng)
