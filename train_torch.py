@@ -377,8 +377,6 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
         OSError: data, log directory or checkpoint could not be read or written.
         FloatingPointError: training diverged; the last checkpoint predates it.
     """
-    if args.device == "cpu":
-        print_thread_hint()
     data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
     options = {"num_workers": args.num_workers, "download": not args.resume}
     loader = mnist(**data, batch_size=args.batch_size, **options)
@@ -423,7 +421,7 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
             train_gan(model, loader, logger_gen, logger_disc, *optimizers, bars, args.bf16)
             seconds = time.perf_counter() - started
             step = logger_gen.step
-            utils.log_speed(writer, seconds, len(loader.dataset), step)
+            writer.add_scalar("seconds_per_epoch", seconds, step)
 
             grids_due = epoch in (*EARLY_EPOCHS, args.epochs) or epoch % args.save_every == 0
             if grids_due:
@@ -433,7 +431,8 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
                     utils.log_scores(writer, score_samples(model, reference(), 2000), step)
                 if reference() and data_hash:
                     real = loader.dataset.images[:2000], reference().images[:2000]
-                    utils.log_probabilities(writer, discriminator_probabilities(model, *real), step)
+                    for name, mean in discriminator_probabilities(model, *real).items():
+                        writer.add_scalar(f"probability/{name}", mean, step)
                 if not bars:
                     print_epoch(epoch, args.epochs, seconds, loss_text(logger_gen, logger_disc))
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
@@ -571,17 +570,6 @@ def take_saved(args: argparse.Namespace, given: set[str], parser: command_line.P
         if "job_id" in given:
             parser.error(f"argument --job_id: {message}; for a new run, another number")
         parser.exit(message=f"{message}\n")
-
-
-def print_thread_hint() -> None:
-    """Prints the faster command if others hold this process's cores: shared ones mostly wait."""
-    try:
-        load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):  # not known on every system
-        return
-    if (free := max(1, cores - round(load))) < torch.get_num_threads():
-        faster = f"OMP_NUM_THREADS={free} {shlex.join(sys.orig_argv)}"
-        print(f"Load {load:.1f} on {cores} cores. Faster if others use them: {faster}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of
     },
     "How fast is it?": {
         "Seconds per epoch": ["seconds_per_epoch"],
-        "Images per second": ["images_per_second"],
     },
 }
 ABOUT = """
@@ -65,7 +64,7 @@ ABOUT = """
   *Histograms* shows all ten.
 - **Share of confidently classified digits**: the classifier gives one digit more than 90 %. Of the
   test images 0.988 are; of the samples, the rest are what one sees as malformed.
-- **Seconds per epoch, images per second**: without sample grids, scores and checkpoints.
+- **Seconds per epoch**: without sample grids, scores and checkpoints.
 - **Samples, interpolation**, under *Images*: always of the same latents; move the slider.
 - **HPARAMS** compares the hyperparameters and final scores of all runs.
 """
@@ -221,12 +220,6 @@ def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step:
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
 
 
-def log_probabilities(summary_writer: SummaryWriter, means: Mapping[str, float], step: int) -> None:
-    """Writes what `discriminator_probabilities` in train_torch.py returns."""
-    for name, mean in means.items():
-        summary_writer.add_scalar(f"probability/{name}", mean, step)
-
-
 def to_json(scores: Mapping[str, float]) -> str:
     """Scores as JSON, which has no NaN and no infinity: they become null."""
     finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
@@ -240,12 +233,6 @@ def save_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step
         summary_writer.add_scalar(f"final/{name}", value, step)
     for name in QUALITY:
         print(f"{name:<20}{scores[name]:.4g}")
-
-
-def log_speed(summary_writer: SummaryWriter, seconds: float, images: int, step: int) -> None:
-    """Writes how long an epoch of so many images took."""
-    summary_writer.add_scalar("seconds_per_epoch", seconds, step)
-    summary_writer.add_scalar("images_per_second", images / seconds, step)
 
 
 def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:

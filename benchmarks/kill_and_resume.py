@@ -170,8 +170,7 @@ def contents(run: Path) -> dict[str, Any]:
     for name in "args", "data", "token":  # another log_dir; of the data; another in each file
         del saved[name]
     curves = scalars(run)
-    for name in "seconds_per_epoch", "images_per_second":
-        curves[name] = [step for step, _ in curves[name]]
+    curves["seconds_per_epoch"] = [step for step, _ in curves["seconds_per_epoch"]]
     files = [*run.glob("*.png"), run / "progress.gif", run / "scores.json"]
     return {**saved, **curves, **{file.name: np.fromfile(file, np.uint8) for file in files}}
 

@@ -145,9 +145,9 @@ class RunsTest(RunTest):
             self.assertEqual(found, (lr, 0.5, 0.9, 7 * 4), f"{name}: other rates or steps")
         steps = [step for step, _ in curves["generator/loss"]]
         self.assertEqual(steps, [4, 8, 12, 16, 20, 24, 28], "not a mean per epoch of 4 steps")
-        speed = curves["seconds_per_epoch"][0][1] * curves["images_per_second"][0][1]
-        images = round(speed), curves["quality/kid"][0][1], curves["final/kid"][0][1]
-        self.assertEqual(images, (256, 2000, 10_000), "speed or scores of other numbers of images")
+        self.assertGreater(curves["seconds_per_epoch"][0][1], 0)
+        images = curves["quality/kid"][0][1], curves["final/kid"][0][1]
+        self.assertEqual(images, (2000, 10_000), "scores of other numbers of images")
         gen, disc = (curves[f"{name}/loss"][-1][1] for name in ("generator", "discriminator"))
         for text in (
             rf"\nepoch   7/7: G {gen:.3f} D {disc:.3f}, .* s/epoch, 0:00:00 left\n",
@@ -187,16 +187,6 @@ class RunsTest(RunTest):
         self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
         gen, disc = mock.Mock(means={"loss": 11.9}), mock.Mock(means={"loss": 0.004})
         self.assertIn("D has won", train_torch.loss_text(gen, disc), "D's victory is not named")
-
-    def test_a_busy_machine_is_named_with_the_faster_command(self):
-        for load, threads, hint in [(0.2, 2, False), (1.1, 2, True), (9, 1, False)]:
-            loads = mock.patch("os.getloadavg", return_value=(load, 0, 0), create=True)
-            cores = mock.patch("os.sched_getaffinity", return_value={0, 1}, create=True)
-            own = mock.patch("torch.get_num_threads", return_value=threads)
-            with loads, cores, own, mock.patch("train_torch.mnist", side_effect=OSError):
-                self.assertRaises(OSError, self.train)
-            printed = "Faster if others use them: OMP_NUM_THREADS=1 " in self.printed.getvalue()
-            self.assertEqual(printed, hint, f"no hint, or a needless one, at {load=}, {threads=}")
 
     def test_a_run_that_fails_ends_with_one_line(self):
         flags = ["train_torch.py", f"--log_dir={self.directory}/logs"]
