@@ -40,7 +40,8 @@ DEEP = "--hidden_dims_gen 128 256 512 1024"
 SLOW = " --lr 1e-3 --lr_disc 5e-4"
 RECIPES = {
     "course": ([250], ""),
-    "default": ([10, 20, 50, 100], ""),
+    "default": ([10, 20, 50], ""),
+    "fp32": ([10, 20, 50], "--precision fp32"),
     "no_averaging": ([20], "--ema 0"),
     "no_penalty": ([20], "--r1 0"),
     "usual_betas": ([20], "--betas 0.5 0.999"),
