@@ -47,7 +47,7 @@ from models import DiscriminatorMLP, GeneratorMLP
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 # What a resumed run may change, since it hardly changes the result. All else are hyperparameters.
 MAY_CHANGE = {"epochs", "data_dir", "num_workers", "log_dir", "save_every", "job_id", "resume"}
-MAY_CHANGE |= {"device", "precision", "bf16", "progress_bar"}
+MAY_CHANGE |= {"device", "precision", "progress_bar"}
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
@@ -403,8 +403,7 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
         logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
         logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
         if epochs_done == 0:
-            chosen = {k: v for k, v in vars(args).items() if k not in MAY_CHANGE}
-            utils.log_run(writer, {**chosen, "bf16": args.bf16})
+            utils.log_run(writer, {k: v for k, v in vars(args).items() if k not in MAY_CHANGE})
             generate_and_save(model, 0, writer)
             interpolate_and_save(model, 0, writer, batch_size=16)
         print_start(run_dir, args.bf16)

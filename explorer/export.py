@@ -11,29 +11,33 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 import command_line
 from checkpoint import replace_file
+from metrics import classify, load_classifier
 from train_torch import GAN, PRETRAINED
-from utils import FILM, to_gray
+from utils import png, to_gray
 
 TEMPLATE = Path(__file__).resolve().parent / "template.html"
 MAX_PAGE = 2_000_000  # bytes
 
 
-def explorer(model: GAN, title: str, film: Path) -> bytes:
+def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
     """The page of a generator.
 
     Args:
         title: what the page calls the generator.
-        film: a GIF of its training, which is shown if there is one and there is room for it.
+        run_dir: where its sample grids are, if the page should show its training.
 
     Raises:
-        OSError: the page cannot compute this generator, or would be too large.
+        OSError: the page cannot compute this generator, or would be too large; the classifier or
+            a sample grid cannot be read.
     """
     linear = [layer for layer in model.averaged.modules() if isinstance(layer, nn.Linear)]
     latents = model.latents(64, torch.Generator().manual_seed(0))
@@ -47,27 +51,68 @@ def explorer(model: GAN, title: str, film: Path) -> bytes:
     fits = fits and all(layer.bias is not None for layer in linear)
     if not fits or not torch.equal(to_gray(x), to_gray(images).flatten(1)):
         raise OSError("the page can compute linear layers, LeakyReLU(0.2) and tanh only")
+    if images.isnan().any():
+        raise OSError("the generated images hold NaN")
     weights = torch.cat([p.flatten() for layer in linear for p in (layer.weight, layer.bias)])
-    # The page's pad moves along the latent directions that change the first layer most.
-    directions = torch.linalg.svd(linear[0].weight).Vh[:2]
+    # The latent directions that change the first layer most: of the pad the first two.
+    directions = torch.linalg.svd(linear[0].weight.detach().cpu()).Vh[:8]
     data = {
         "title": title,
         "sizes": [model.z_dim, *(layer.out_features for layer in linear)],
-        "weights": base64.b64encode(weights.half().cpu().numpy().tobytes()).decode(),
-        "directions": directions.tolist(),
-        "latents": latents.tolist(),
-        "film": "",
+        "weights": base64.b64encode(weights.detach().half().cpu().numpy().tobytes()).decode(),
+        "directions": rounded(directions),
+        "latents": rounded(latents),
+        "digits": digit_latents(model),
+        "training": [],
     }
+    if run_dir:
+        data["training"] = sample_grids(run_dir, MAX_PAGE - len(page(data)))
+    if len(page(data)) > MAX_PAGE:
+        raise OSError(f"the page would be {len(page(data)) / 1e6:.1f} MB, more than 2")
+    return page(data)
+
+
+def page(data: dict[str, Any]) -> bytes:
+    """The template with its data."""
     template = TEMPLATE.read_text(encoding="utf-8")
-    if film.is_file():
-        encoded = base64.b64encode(film.read_bytes()).decode()
-        if len(template) + len(json.dumps(data)) + len(encoded) < MAX_PAGE:
-            data["film"] = f"data:image/gif;base64,{encoded}"
     # "</" would end the page's script.
-    page = template.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")).encode()
-    if len(page) > MAX_PAGE:
-        raise OSError(f"the page would be {len(page) / 1e6:.1f} MB, more than 2")
-    return page
+    return template.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")).encode()
+
+
+def rounded(vectors: Tensor) -> list[list[float]]:
+    """Vectors as short numbers."""
+    return vectors.cpu().double().round(decimals=4).tolist()
+
+
+def digit_latents(model: GAN) -> list[list[list[float]]]:
+    """For each digit the latents, 8 at most, that the classifier is most sure of, above 90 %."""
+    latents = model.latents(2000, torch.Generator().manual_seed(0))
+    _, probabilities = classify(model.generate(latents), load_classifier())
+    best = probabilities.topk(8, dim=0)  # of each digit, a column
+    columns = zip(best.values.T, best.indices.T, strict=True)
+    return [rounded(latents.cpu()[indices[values > 0.9]]) for values, indices in columns]
+
+
+def sample_grids(run_dir: Path, room: int) -> list[tuple[str, str]]:
+    """The sample grids of a run, (epoch, data URL); some left out evenly if there is no room.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    grids = []
+    paths = run_dir.glob("samples_epoch_*.png")
+    for path in sorted(paths, key=lambda path: (len(path.name), path)):  # 5000 before 10000
+        try:
+            gray = png(Image.open(path).convert("L"))  # half the size of the colored file
+        except (OSError, SyntaxError) as error:
+            raise OSError(f"{path} is corrupted ({error})") from None
+        epoch = path.stem.removeprefix("samples_epoch_").lstrip("0") or "0"
+        grids.append((epoch, f"data:image/png;base64,{base64.b64encode(gray).decode()}"))
+    for count in range(len(grids), 1, -1):  # first and last are kept
+        kept = [grids[i * (len(grids) - 1) // (count - 1)] for i in range(count)]
+        if len(json.dumps(kept)) <= room:
+            return kept
+    return []
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,8 +125,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     run = Path(args.run)
     run_dir = run if run.is_dir() else run.parents[1]
-    title = "the pretrained generator" if run == PRETRAINED else run_dir.name
-    replace_file(Path(args.out), explorer(GAN.from_checkpoint(run), title, run_dir / FILM))
+    about = ("the pretrained generator",) if run == PRETRAINED else (run_dir.name, run_dir)
+    replace_file(Path(args.out), explorer(GAN.from_checkpoint(run), *about))
     print(args.out)
 
 

@@ -22,14 +22,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="its run directory")
     run = parser.parse_args().run
-    saved = load_checkpoint(run)
+    saved, commit = load_checkpoint(run), git_commit()
     left_out = MAY_CHANGE | {"name"}  # what remains are hyperparameters
     args = {name: value for name, value in saved["args"].items() if name not in left_out}
     epoch, averaged = saved["epoch"], saved["averaged"]
     contents = {"format": FORMAT, "epoch": epoch, "args": args, "averaged": averaged}
     torch.save(contents, PRETRAINED)
     about = {
-        "commit": git_commit(),
+        "commit": commit,
         "sha256": hashlib.sha256(PRETRAINED.read_bytes()).hexdigest(),
         "epochs": epoch,
         "args": args,
