@@ -69,8 +69,9 @@ class RunTest(TemporaryDirectoryTest):
 
     def train(self, flags="", resumed: Path | None = None, gan=train_torch.GAN) -> Path:
         """A new or resumed run, printing to `self.printed`; returns its directory."""
-        small = ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64", "--device=cpu"]
+        small = ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64"]
         given = ["--resume", str(resumed)] if resumed else [*small, f"--log_dir={self.directory}"]
+        given.append("--device=cpu")
         if resumed:  # TensorBoard reads event files by their names, which begin with the second
             time.sleep(1 - time.time() % 1)
         with redirect_stdout(io.StringIO()) as self.printed, redirect_stderr(self.printed):

@@ -240,7 +240,7 @@ class ResumeTest(RunTest):
 
     def test_precision_is_chosen_again(self):
         run = self.train("--epochs 1 --precision fp32")
-        args = "--resume", str(run), "--epochs", "2"
+        args = "--resume", str(run), "--epochs", "2", "--device", "cpu"
         with mock.patch("command_line.supports_bf16", return_value=True):
             self.assertEqual(self.output(parse_args, *args), "", "fp32 was asked for, and is kept")
             self.assertIn("Precision:", self.output(parse_args, *args, "--precision", "auto"))
