@@ -1,8 +1,9 @@
-"""Compares the digits that the explorer page computes with torch's, in headless Chromium.
+"""Compares the digits of the explorer page with torch's and tries its controls, in Chromium.
 
     python -m explorer.check [RUN]        needs Chromium (apt-get install chromium)
 
-For 100 latents no pixel may differ by more than one gray level. Exit status 1 if one does.
+For 100 latents no pixel may differ by more than one gray level. Exit status 1 if one does, or if a
+control does not lead to its latent.
 """
 
 import json
@@ -27,7 +28,21 @@ latents.forEach((latent, i) => generate(latent).forEach((gray, pixel) => {
   largest = Math.max(largest, difference);
   differing += difference > 0;
 }));
-document.title = `largest ${largest} differing ${differing}`;
+const failed = [];
+const expect = (control, works) => { if (!works) failed.push(control); };
+document.querySelectorAll("#digits button:enabled").forEach((button) => {
+  button.click();
+  const isShown = (latent) => latent.every((value, i) => Math.fround(value) === z[i]);
+  expect(`button ${button.textContent}`, data.digits[button.textContent].some(isShown));
+});
+directions.forEach((slider, i) => {
+  slider.value = 1;
+  slider.dispatchEvent(new Event("input"));
+  expect(`direction ${i + 1}`, Math.abs(dot(z, data.directions[i]) - 1) < 0.01);
+});
+saveAddress();
+expect("address", addressLatent()?.every((value, i) => Math.abs(value - z[i]) < 0.006));
+document.title = `largest ${largest} differing ${differing} failed ${failed}`;
 </script>
 """
 
@@ -48,13 +63,15 @@ def main(run: list[str]) -> int:
         options += ["--disable-background-networking", f"--user-data-dir={folder}/profile"]
         command = [chromium, *options, "--dump-dom", page]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found = re.search(r"<title>largest (\d+) differing (\d+)</title>", done.stdout)
+    found = re.search(r"<title>largest (\d+) differing (\d+) failed (.*)</title>", done.stdout)
     if not found:
         print("the page's script failed")
         return 1
-    largest, differing = map(int, found.groups())
+    largest, differing, failed = int(found[1]), found[2], found[3]
     print(f"100 digits: {differing} of 78400 pixels differ from torch's, by at most {largest}")
-    return int(largest > 1)
+    if failed:
+        print(f"these controls fail: {failed}")
+    return int(largest > 1 or bool(failed))
 
 
 if __name__ == "__main__":

@@ -53,13 +53,15 @@ def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
         raise OSError("the page can compute linear layers, LeakyReLU(0.2) and tanh only")
     if images.isnan().any():
         raise OSError("the generated images hold NaN")
-    weights = torch.cat([p.flatten() for layer in linear for p in (layer.weight, layer.bias)])
+    weights = [torch.cat([layer.weight.flatten(), layer.bias]).detach().cpu() for layer in linear]
+    # float16 halves the page. The first layer is small, and its errors would be amplified most.
+    weights = [weights[0].float(), *(layer.half() for layer in weights[1:])]
     # The latent directions that change the first layer most: of the pad the first two.
     directions = torch.linalg.svd(linear[0].weight.detach().cpu()).Vh[:8]
     data = {
         "title": title,
         "sizes": [model.z_dim, *(layer.out_features for layer in linear)],
-        "weights": base64.b64encode(weights.detach().half().cpu().numpy().tobytes()).decode(),
+        "weights": [base64.b64encode(layer.numpy().tobytes()).decode() for layer in weights],
         "directions": rounded(directions),
         "latents": rounded(latents),
         "digits": digit_latents(model),
@@ -110,7 +112,7 @@ def sample_grids(run_dir: Path, room: int) -> list[tuple[str, str]]:
         grids.append((epoch, f"data:image/png;base64,{base64.b64encode(gray).decode()}"))
     for count in range(len(grids), 1, -1):  # first and last are kept
         kept = [grids[i * (len(grids) - 1) // (count - 1)] for i in range(count)]
-        if len(json.dumps(kept)) <= room:
+        if sum(len(epoch) + len(url) + 10 for epoch, url in kept) <= room:  # as JSON
             return kept
     return []
 

@@ -1,37 +1,81 @@
+import base64
+import io
 import json
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from checkpoint import CHECKPOINT
 from explorer import export
-from tests.common import TemporaryDirectoryTest, needs_shipped_models
+from metrics import classify, load_classifier
+from tests.common import NOISE, TemporaryDirectoryTest, gray, needs_shipped_models
 from train_torch import GAN, PRETRAINED
+from utils import image_grid, png
+
+READY = export.TEMPLATE.with_name("explorer.html")
 
 
 @needs_shipped_models
 class ExplorerTest(TemporaryDirectoryTest):
+    def data(self, page: Path) -> dict:
+        """What is in a page besides the template."""
+        before, after = export.TEMPLATE.read_text(encoding="utf-8").split("{{DATA}}")
+        text = page.read_text(encoding="utf-8")
+        self.assertNotRegex(text.replace("data:image", ""), "https?:|src=[^d]", "not offline")
+        self.assertTrue(text.startswith(before) and text.endswith(after), "another template")
+        return json.loads(text.removeprefix(before).removesuffix(after))
+
     def test_the_page_of_a_run_is_like_the_ready_one(self):  # which explorer/check.py checks
-        run, page = self.directory / "run", self.directory / "page.html"
+        run, path = self.directory / "run", self.directory / "page.html"
         (run / CHECKPOINT).parent.mkdir(parents=True)
         (run / CHECKPOINT).write_bytes(PRETRAINED.read_bytes())
-        (run / "progress.gif").write_bytes(b"a film")
-        printed = self.output(export.main, run, "--out", page)
-        self.assertEqual(printed, f"{page}\n", "does not say what it has written")
-        before, after = export.TEMPLATE.read_text(encoding="utf-8").split("{{DATA}}")
-        data = []
-        for path in (export.TEMPLATE.with_name("explorer.html"), page):
-            text = path.read_text(encoding="utf-8")
-            self.assertNotRegex(text.replace("data:image", ""), "https?:|src=[^d]", "not offline")
-            self.assertTrue(text.startswith(before) and text.endswith(after), "another template")
-            data.append(json.loads(text.removeprefix(before).removesuffix(after)))
+        epochs = [*range(0, 30, 5), 9995, 10000]  # more than there is room for
+        for epoch in epochs:
+            grid = png(image_grid(NOISE[epoch % 7 :][:100], 10))
+            (run / f"samples_epoch_{epoch:04d}.png").write_bytes(grid)
+        printed = self.output(export.main, run, "--out", path)
+        self.assertEqual(printed, f"{path}\n", "does not say what it has written")
+        self.assertLess(path.stat().st_size, 2e6, "too large")
+        ready, data = self.data(READY), self.data(path)
         for name in ("sizes", "weights", "latents"):
-            self.assertEqual(data[0][name], data[1][name], f"explorer.html has other {name}")
-        shown = data[1]["title"], data[1]["film"]
-        self.assertEqual(shown, ("run", "data:image/gif;base64,YSBmaWxt"), "another title or film")
+            self.assertEqual(ready[name], data[name], f"explorer.html has other {name}")
+        self.assertEqual((ready["training"], data["title"]), ([], "run"), "another run")
+        shown = [int(epoch) for epoch, _ in data["training"]]
+        self.assertEqual((shown[0], shown[-1]), (0, 10000), "first or last grid is left out")
+        self.assertEqual(shown, [epoch for epoch in epochs if epoch in shown], "another order")
+        self.assertIn(len(shown), range(3, len(epochs)), "all or hardly any grids")
+        for epoch, url in data["training"]:
+            image = io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))
+            expected = gray(run / f"samples_epoch_{int(epoch):04d}.png")
+            self.assertTrue(gray(image).equal(expected), f"not the grid of epoch {epoch}")
+        (run / "samples_epoch_0005.png").write_bytes(b"no image")
+        reason = "samples_epoch_0005.png is corrupted"
+        self.assertRaisesRegex(OSError, reason, export.main, [str(run), "--out", str(path)])
+
+    def test_digit_buttons_show_their_digits(self):
+        model = GAN.from_checkpoint()
+        for digits in (self.data(READY)["digits"], export.digit_latents(model)):
+            self.assertEqual([len(latents) for latents in digits], [8] * 10, "not 8 per digit")
+            images = model.generate(torch.tensor(digits).flatten(0, 1))
+            _, probabilities = classify(images, load_classifier())
+            confident = probabilities.unflatten(0, (10, 8)).diagonal(dim1=0, dim2=2)
+            self.assertGreater(confident.min().item(), 0.9, "another digit, or none")
+
+    def test_a_digit_that_is_not_generated_has_no_latents(self):
+        model = GAN.from_checkpoint()
+        with torch.no_grad():  # all images are that of one latent, a 7
+            latent = torch.tensor(self.data(READY)["digits"][7][0])
+            first = model.averaged.layers[0]
+            first.bias += first.weight @ latent
+            first.weight.zero_()
+        counts = [len(latents) for latents in export.digit_latents(model)]
+        self.assertEqual(counts, [0, 0, 0, 0, 0, 0, 0, 8, 0, 0], "not only sevens")
 
     def test_generators_that_the_page_cannot_compute_are_rejected(self):
         other, large = GAN.from_checkpoint(), GAN([8, 2000], [8], 0.0, 0.0, 8)
+        broken = GAN([8], [8], 0.0, 0.0, 8)
         other.averaged.layers[2] = nn.LeakyReLU(0.1)
-        for model, reason in [(other, "linear layers"), (large, "MB, more than 2")]:
-            self.assertRaisesRegex(OSError, reason, export.explorer, model, "", Path("none"))
+        nn.init.constant_(broken.averaged.layers[0].bias, torch.nan)
+        for model, reason in [(other, "linear"), (large, "MB, more than 2"), (broken, "hold NaN")]:
+            self.assertRaisesRegex(OSError, reason, export.explorer, model, "")
