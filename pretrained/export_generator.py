@@ -28,12 +28,13 @@ def main() -> None:
     epoch, averaged = saved["epoch"], saved["averaged"]
     contents = {"format": FORMAT, "epoch": epoch, "args": args, "averaged": averaged}
     torch.save(contents, PRETRAINED)
+    scores = json.loads((run / "scores.json").read_text())
     about = {
         "commit": commit,
         "sha256": hashlib.sha256(PRETRAINED.read_bytes()).hexdigest(),
-        "epochs": epoch,
+        "epochs": scores.pop("epochs"),
         "args": args,
-        "scores": json.loads((run / "scores.json").read_text()),
+        "scores": scores,
     }
     path = PRETRAINED.with_suffix(".json")
     path.write_text(json.dumps(about, indent=2) + "\n")
