@@ -196,6 +196,7 @@ def speedrun(seeds: Sequence[int], precision: str, epochs: int = 20) -> None:
     cells = [f"{date.today()}", git_commit()[:7], common.processor(), torch.get_num_threads()]
     cells += [precision, *(spread(of, 1) for of in seconds.values()), f"{plain:.0f}"]
     print("| date | commit | processor | threads | precision | s to 2.0 | s to 0.5 | plain loop |")
+    print("|" + " --- |" * 8)
     print("|", " | ".join(map(str, cells)), f"(1/{plain / mean(seconds[GOALS[0]]):.0f}) |")
 
 
