@@ -194,16 +194,27 @@ def save_images(
     return path
 
 
-def save_film(run_dir: Path) -> None:
-    """Writes a GIF of all sample grids of a run: the same digits, growing from noise."""
-    frames = []
-    paths = run_dir.glob("samples_epoch_*.png")
-    for path in sorted(paths, key=lambda path: (len(path.name), path)):  # 5000 before 10000
+def load_grids(run_dir: Path) -> list[tuple[int, Image.Image]]:
+    """The sample grids of a run, each with its epoch, in this order.
+
+    Raises:
+        OSError: one is corrupted.
+    """
+    grids = []
+    for path in run_dir.glob("samples_epoch_*.png"):
         try:
-            frame = Image.open(path)
-            frames.append(frame.resize((2 * frame.width, 2 * frame.height), Image.NEAREST))
+            image = Image.open(path)
+            image.load()
         except (OSError, SyntaxError) as error:
             raise OSError(f"{path} is corrupted ({error}): remove it and resume the run") from None
+        grids.append((int(path.stem.removeprefix("samples_epoch_")), image))
+    return sorted(grids, key=lambda grid: grid[0])
+
+
+def save_film(run_dir: Path) -> None:
+    """Writes a GIF of all sample grids of a run: the same digits, growing from noise."""
+    grids = [image for _, image in load_grids(run_dir)]
+    frames = [grid.resize((2 * grid.width, 2 * grid.height), Image.NEAREST) for grid in grids]
     replace_file(run_dir / FILM, gif(frames, [0.4] * (len(frames) - 1) + [2]))
 
 

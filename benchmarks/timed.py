@@ -11,7 +11,7 @@ import torch
 
 from train_torch import GAN, main, parse_args
 
-STEPS = 469  # in an epoch
+STEPS = 469  # in an epoch; importing benchmarks.common would delay the start
 
 
 class TimedGAN(GAN):

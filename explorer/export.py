@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 import command_line
 from checkpoint import replace_file
 from metrics import classify, load_classifier
 from train_torch import GAN, PRETRAINED
-from utils import png, to_gray
+from utils import load_grids, png, to_gray
 
 TEMPLATE = Path(__file__).resolve().parent / "template.html"
 MAX_PAGE = 2_000_000  # bytes
@@ -102,14 +101,9 @@ def sample_grids(run_dir: Path, room: int) -> list[tuple[str, str]]:
         OSError: one cannot be read.
     """
     grids = []
-    paths = run_dir.glob("samples_epoch_*.png")
-    for path in sorted(paths, key=lambda path: (len(path.name), path)):  # 5000 before 10000
-        try:
-            gray = png(Image.open(path).convert("L"))  # half the size of the colored file
-        except (OSError, SyntaxError) as error:
-            raise OSError(f"{path} is corrupted ({error})") from None
-        epoch = path.stem.removeprefix("samples_epoch_").lstrip("0") or "0"
-        grids.append((epoch, f"data:image/png;base64,{base64.b64encode(gray).decode()}"))
+    for epoch, image in load_grids(run_dir):
+        gray = png(image.convert("L"))  # half the size of the colored file
+        grids.append((str(epoch), f"data:image/png;base64,{base64.b64encode(gray).decode()}"))
     for count in range(len(grids), 1, -1):  # first and last are kept
         kept = [grids[i * (len(grids) - 1) // (count - 1)] for i in range(count)]
         if sum(len(epoch) + len(url) + 10 for epoch, url in kept) <= room:  # as JSON
