@@ -47,11 +47,11 @@ RECIPES = {
     "usual_betas": ([20], "--betas 0.5 0.999"),
     "z_dim_16": ([20], "--z_dim 16"),
     "z_dim_64": ([20], "--z_dim 64"),
-    "wide": ([8], WIDE),
-    "deep": ([12], DEEP),
-    "wide_slow": ([8], WIDE + SLOW),
-    "deep_slow": ([12], DEEP + SLOW),
-    "layer_norm": ([19], ""),
+    "layer_norm": ([20], ""),
+    "wide": ([12], WIDE),
+    "deep": ([14], DEEP),
+    "deep_slow": ([14], DEEP + SLOW),
+    "wide_slow": ([12, 50, 100], WIDE + SLOW),
 }
 GOALS = 2.0, 0.5  # what the usual recipe has after 250 epochs; what it never reaches
 MODULES = {"course": "benchmarks.course", "layer_norm": "benchmarks.layer_norm"}  # else train_torch
