@@ -6,6 +6,7 @@
 Scores depend on the number of samples: compare those of the same number.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from checkpoint import replace_file
 from metrics import nearest_images, score
 from mnist import mnist
 from train_torch import GAN, PRETRAINED, load_reference
-from utils import image_grid, png, to_gray, to_json
+from utils import image_grid, png, to_gray
 
 NEIGHBORS, PAIRS = 1000, 10  # images whose nearest training image is searched; pairs shown
 
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     distances, pairs = memorization(samples, training, reference.images)
     scores |= distances
     if args.json:
-        print(to_json(scores), end="")
+        print(json.dumps(scores, indent=2))
     else:
         for name, value in scores.items():
             print(f"{name:32}{value:10.4g}")

@@ -325,9 +325,9 @@ def load_reference(**data: Any) -> Reference:
         raise OSError("this mnist.py has no parameter `train`, and so no test images")
     test = mnist(**data, download=False, train=False).dataset
     if not hasattr(test, "images"):
-        raise OSError("the dataset of this mnist.py has no `images` and `labels`")
+        raise OSError("the dataset of this mnist.py has no `images`")
     try:
-        return Reference.of(test.images, test.labels)
+        return Reference.of(test.images)
     except ValueError as error:
         raise OSError(f"test images: {error}") from None
 
@@ -463,11 +463,8 @@ def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
     print(f"epoch {epoch:>3}/{epochs}: {means}, {seconds:.1f} s/epoch, {left} left", flush=True)
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line; a run to resume adds the arguments that it was started with.
-
-    Errors are one line and exit with status 2.
-    """
+def make_parser() -> command_line.Parser:
+    """The parser of all flags, with their defaults."""
     parser = command_line.Parser(
         description="Trains a GAN that learns to generate MNIST digits.",
         epilog="Example: python train_torch.py --progress_bar --epochs 20 --lr 1e-3 --name slower",
@@ -516,10 +513,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--name", type=command_line.name, help="becomes part of the run directory's name")
     add("--save_every", type=positive, default=10, help="epochs between sample grids")
     add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
+    return parser
 
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; a run to resume adds the arguments that it was started with.
+
+    `bf16` is what --precision means on this device. Errors are one line and exit with status 2.
+    """
     off = {"data_dir": None, "resume": None, "job_id": None, "name": None, "progress_bar": False}
-    off["bf16"] = None  # what --precision means on this device
-    args = parser.parse_args(argv, argparse.Namespace(**off))
+    parser = make_parser()
+    args = parser.parse_args(argv, argparse.Namespace(**off, bf16=None))
     if args.job_id:
         runs = Path(args.log_dir).glob(f"*_job{args.job_id}/{CHECKPOINT}")
         try:  # a name may end like a job's number

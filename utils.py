@@ -231,15 +231,10 @@ def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step:
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
 
 
-def to_json(scores: Mapping[str, float]) -> str:
-    """Scores as JSON, which has no NaN and no infinity: they become null."""
-    finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
-    return json.dumps(finite, indent=2) + "\n"
-
-
 def save_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
     """Saves the scores of a run's end in `scores.json` and for HPARAMS, and prints some."""
-    replace_file(Path(summary_writer.log_dir) / "scores.json", to_json(scores).encode())
+    path = Path(summary_writer.log_dir) / "scores.json"
+    replace_file(path, json.dumps(scores, indent=2).encode())
     for name, value in scores.items():
         summary_writer.add_scalar(f"final/{name}", value, step)
     for name in QUALITY:

@@ -3,11 +3,10 @@
     python -m benchmarks.quality                        all recipes, three seeds; about 4 hours
     python -m benchmarks.quality default --seeds 3 --epochs 10    one run of 10 epochs
     python -m benchmarks.quality --summary              the table of the runs so far, trains nothing
-    python -m benchmarks.quality course default --plot PNG    also their scores over seconds
     python -m benchmarks.quality --speedrun             seconds to two distances; leave it idle
 
 A run is a process with one thread and a run directory in --log_dir; runs that were interrupted
-are resumed, finished ones are not repeated. The plot needs matplotlib.
+are resumed, finished ones are not repeated.
 """
 
 import argparse
@@ -24,10 +23,9 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import common
-from benchmarks.common import STEPS, ratio, scalars
+from benchmarks.common import STEPS
 from metrics import score
 from mnist import mnist
 from train_torch import GAN, load_reference, score_samples
@@ -123,49 +121,6 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
     print("| 10,000 training images | | |", " | ".join(digits), "|")
 
 
-def plot(log_dir: Path, path: Path, recipes: Sequence[str]) -> None:
-    """Plots the Fréchet distance over seconds, and prints when the course's final one is reached.
-
-    Epochs are turned into seconds by timings of this machine: train_gan, and for the course's
-    recipe the plain loop, a few steps of each in turn.
-    """
-    import matplotlib.pyplot as plt
-
-    with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
-        start_up = common.start_up(folder)
-        loops = {"ours": common.project(writer)}
-        loops["4 workers"] = common.plain_loop(folder, workers=4)
-        loops["no workers"] = common.plain_loop(folder, workers=0)
-        timed = common.interleaved(loops)
-    ours = STEPS * median(timed["ours"])
-    plain = ours / max(ratio(timed["ours"], timed[name]) for name in ("4 workers", "no workers"))
-    print(f"{common.processor()}: start {start_up:.1f} s, epoch {ours:.1f} s, plain {plain:.1f} s")
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    goals = []  # the final distances of the course's recipe, which has to be the first
-    for color, recipe in enumerate(recipes):
-        epoch_seconds = plain if recipe == "course" else ours
-        label = "usual recipe, plain loop" if recipe == "course" else recipe
-        for scores in sorted(log_dir.glob(f"*_job{recipe}-seed*/scores.json")):
-            run = scores.parent
-            steps, distances = zip(*scalars(run)["quality/frechet_distance"], strict=True)
-            seconds = [start_up + step / STEPS * epoch_seconds for step in steps]
-            axes.plot(seconds, distances, f"C{color}.-", lw=1, ms=3, label=label)
-            label = None  # one entry in the legend for all seeds
-            if recipe == "course":
-                goals.append(distances[-1])
-                print(f"{run.name}: {distances[-1]:.3f} after {seconds[-1]:.0f} s")
-            elif goals:
-                pairs = zip(seconds, distances, strict=True)
-                reached = next((s for s, d in pairs if d <= mean(goals)), float("nan"))
-                print(f"{run.name}: below {mean(goals):.3f} after {reached:.0f} s")
-    axes.set(xscale="log", yscale="log", xlabel="seconds of training on 2 cores")
-    axes.set_ylabel("Fréchet distance, 2,000 samples")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-
-
 def speedrun(seeds: Sequence[int], precision: str, epochs: int = 20) -> None:
     """Prints the seconds that the default recipe takes to the distances in GOALS, start included.
 
@@ -209,7 +164,6 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="train nothing")
     parser.add_argument("--speedrun", action="store_true", help="train the default alone; idle!")
     parser.add_argument("--precision", default="auto", help="of the speedrun")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot course and default; idle!")
     args = parser.parse_args()
     recipes = args.recipes or list(RECIPES)
     if unknown := set(recipes) - set(RECIPES):
@@ -220,13 +174,11 @@ def main() -> None:
         return
     args.log_dir = args.log_dir.absolute()  # the runs' current directory is the repository
     args.log_dir.mkdir(parents=True, exist_ok=True)
-    if not (args.summary or args.plot):
+    if not args.summary:
         with ThreadPoolExecutor(2) as two_at_a_time:
             jobs = [(recipe, seed) for seed in args.seeds for recipe in recipes]
             list(two_at_a_time.map(lambda job: train(*job, args.epochs, args.log_dir), jobs))
     summary(args.log_dir, recipes)
-    if args.plot:
-        plot(args.log_dir, args.plot, recipes)
 
 
 if __name__ == "__main__":
