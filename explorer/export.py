@@ -11,7 +11,6 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,6 @@ from train_torch import GAN, PRETRAINED
 from utils import load_grids, png, to_gray
 
 TEMPLATE = Path(__file__).resolve().parent / "template.html"
-MAX_PAGE = 2_000_000  # bytes
 
 
 def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
@@ -35,8 +33,8 @@ def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
         run_dir: where its sample grids are, if the page should show its training.
 
     Raises:
-        OSError: the page cannot compute this generator, or would be too large; the classifier or
-            a sample grid cannot be read.
+        OSError: the page cannot compute this generator; the classifier or a sample grid cannot be
+            read.
     """
     linear = [layer for layer in model.averaged.modules() if isinstance(layer, nn.Linear)]
     latents = model.latents(64, torch.Generator().manual_seed(0))
@@ -64,17 +62,8 @@ def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
         "directions": rounded(directions),
         "latents": rounded(latents),
         "digits": digit_latents(model),
-        "training": [],
+        "training": sample_grids(run_dir) if run_dir else [],
     }
-    if run_dir:
-        data["training"] = sample_grids(run_dir, MAX_PAGE - len(page(data)))
-    if len(page(data)) > MAX_PAGE:
-        raise OSError(f"the page would be {len(page(data)) / 1e6:.1f} MB, more than 2")
-    return page(data)
-
-
-def page(data: dict[str, Any]) -> bytes:
-    """The template with its data."""
     template = TEMPLATE.read_text(encoding="utf-8")
     # "</" would end the page's script.
     return template.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")).encode()
@@ -94,8 +83,8 @@ def digit_latents(model: GAN) -> list[list[list[float]]]:
     return [rounded(latents.cpu()[indices[values > 0.9]]) for values, indices in columns]
 
 
-def sample_grids(run_dir: Path, room: int) -> list[tuple[str, str]]:
-    """The sample grids of a run, (epoch, data URL); some left out evenly if there is no room.
+def sample_grids(run_dir: Path) -> list[tuple[str, str]]:
+    """The sample grids of a run, (epoch, data URL).
 
     Raises:
         OSError: one cannot be read.
@@ -104,11 +93,7 @@ def sample_grids(run_dir: Path, room: int) -> list[tuple[str, str]]:
     for epoch, image in load_grids(run_dir):
         gray = png(image.convert("L"))  # half the size of the colored file
         grids.append((str(epoch), f"data:image/png;base64,{base64.b64encode(gray).decode()}"))
-    for count in range(len(grids), 1, -1):  # first and last are kept
-        kept = [grids[i * (len(grids) - 1) // (count - 1)] for i in range(count)]
-        if sum(len(epoch) + len(url) + 10 for epoch, url in kept) <= room:  # as JSON
-            return kept
-    return []
+    return grids
 
 
 def main(argv: Sequence[str] | None = None) -> None:
