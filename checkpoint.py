@@ -1,6 +1,7 @@
 """The run directory and the checkpoint file: written atomically, read without executing code."""
 
 import argparse
+import contextlib
 import io
 import itertools
 import os
@@ -37,8 +38,8 @@ class Checkpoint:
     """The checkpoint file of a run, replaced as a whole: at any moment it is complete.
 
     It has the `format`, how many epochs are done (`epoch`), the arguments of the run (`args`), the
-    hash of its data (`data`), the `state_dict` of each of `parts`, the networks and the optimizers,
-    and a random `token`, another one each time it is written.
+    class of its `model`, the hash of its data (`data`), the `state_dict` of each of `parts`, the
+    networks and the optimizers, and a random `token`, another one each time it is written.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Checkpoint:
         optimizer_disc: Optimizer,
         data: str | None = None,
     ):
-        self.path, self.data = run_dir / CHECKPOINT, data
+        self.path, self.model, self.data = run_dir / CHECKPOINT, type(model).__name__, data
         self.parts = {"optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
         self.parts |= dict(model.named_children())  # generator, discriminator, averaged
         self.token: str | None = None  # of the file that this process has read or written
@@ -59,9 +60,12 @@ class Checkpoint:
         """Restores all parts; returns how many epochs are done.
 
         Raises:
-            OSError: as `load_checkpoint` and `load_parts` do, and for other data.
+            OSError: as `load_checkpoint` and `load_parts` do, and for another class or other data.
         """
         saved = load_checkpoint(self.path)
+        if saved.get("model", self.model) != self.model:
+            message = f"{self.path} is of a run of {saved['model']}, not {self.model}"
+            raise OSError(f"{message}: resume it with the script that started it")
         if saved["data"] != self.data:
             raise OSError(f"{self.path} is of a run on other data; see its --data_dir")
         load_parts(saved, self.parts)
@@ -78,9 +82,10 @@ class Checkpoint:
         if self.token and load_checkpoint(self.path)["token"] != self.token:
             raise OSError(f"{self.path} was replaced by another process; is the run resumed twice?")
         self.token, buffer = secrets.token_hex(16), io.BytesIO()
-        about = {"format": FORMAT, "epoch": epoch, "args": vars(args), "data": self.data}
+        about = {"format": FORMAT, "epoch": epoch, "args": vars(args), "model": self.model}
+        about |= {"data": self.data, "token": self.token}
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        torch.save({**about, "token": self.token, **state}, buffer)
+        torch.save({**about, **state}, buffer)
         replace_file(self.path, buffer.getvalue())
         self.saved_at = time.monotonic()
 
@@ -94,13 +99,14 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
     Raises:
         OSError: there is no such file, or it is not a checkpoint of this format; says which.
     """
-    path = Path(run).expanduser().absolute()
+    path = Path(os.path.expanduser(run)).absolute()
     path = path / CHECKPOINT if path.is_dir() else path
     try:
         content = io.BytesIO(path.read_bytes())
         saved = torch.load(content, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise OSError(f"{path}: {error.strerror}") from None
+        message = f"{path}: {error.strerror}; a run directory is GAN_logs/<date_time>"
+        raise OSError(message) from None
     except Exception:  # the unpickler can fail in any way on a file of another kind
         raise OSError(f"{path} is corrupted, not a checkpoint, or contains code") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
@@ -152,5 +158,7 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise OSError(f"could not write {path} ({error.strerror}); it is unchanged") from error
-    for leftover in path.parent.glob(f"{path.name}.*.unfinished"):  # of processes that were killed
-        leftover.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{path.name}.*.unfinished"):
+        with contextlib.suppress(FileNotFoundError):
+            if leftover.stat().st_mtime < time.time() - 60:  # of a process that was killed
+                leftover.unlink()

@@ -46,7 +46,7 @@ name = checked(str, "letters, digits and ._- only", re.compile(r"[\w.-]+").fullm
 
 def path(text: str) -> str:
     """An argument type: an absolute path; `~` is the home directory."""
-    return str(Path(text).expanduser().absolute())
+    return os.path.abspath(os.path.expanduser(text))
 
 
 def directory(text: str, write: bool = False) -> str:
@@ -72,7 +72,7 @@ def device(text: str) -> str:
         empty = torch.empty(0, device=text)
         empty.cpu()  # fails on "meta", which holds no values
         return str(empty.device)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         raise argparse.ArgumentTypeError(f"there is no device {text!r} here") from None
 
 
@@ -109,18 +109,13 @@ def run(main: Callable[[], None], *errors: type[Exception]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is not, under nohup
         signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr):
-        if stream:  # a path may hold what the terminal's encoding has not; a job's log is a file
+        # A path may hold what the terminal's encoding has not; a job's log is a file.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
-    sys.excepthook = report  # also of threads that wait for a loader's workers
     try:
         main()
-    except errors as error:
+    except (*errors, RuntimeError) as error:
+        # Of RuntimeErrors, only a loader's worker that was killed or hangs is not a bug.
+        if not isinstance(error, errors) and not str(error).startswith("DataLoader"):
+            raise
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
-
-
-def report(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
-    """Prints an uncaught exception; if a loader's worker was killed, one line, and once."""
-    if str(error).startswith("DataLoader"):
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-    elif kind is not ConnectionResetError:
-        sys.__excepthook__(kind, error, traceback)

@@ -39,7 +39,7 @@ def memorization(
     distances, neighbors = nearest_images(samples[:NEIGHBORS], training)
     test_distances, _ = nearest_images(test[:NEIGHBORS], training)
     closest = distances.argsort()[:PAIRS]
-    pairs = torch.cat([to_gray(samples[closest]), training[neighbors[closest]]])
+    pairs = torch.cat([to_gray(samples[closest]), to_gray(training[neighbors[closest]])])
     return {
         "nearest_training_image": distances.median().item(),
         "nearest_training_image_of_test": test_distances.median().item(),

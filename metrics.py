@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from utils import from_gray, to_gray
 
 WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "classifier.pt"
+NEIGHBORS = 5  # the ball of a feature reaches its 5th neighbor
 ROWS = 500  # of a distance matrix in memory at a time; 40 MB with 10,000 columns
 
 
@@ -68,15 +69,12 @@ def load_classifier(device: str | torch.device = "cpu") -> DigitClassifier:
 
 
 @torch.inference_mode()
-def classify(
-    images: Tensor, classifier: DigitClassifier, batch_size: int = 250
-) -> tuple[Tensor, Tensor]:
+def classify(images: Tensor, classifier: DigitClassifier) -> tuple[Tensor, Tensor]:
     """Features `[N, F]` and class probabilities `[N, 10]` of images, float64 on the CPU.
 
     Args:
         images: `[N, 1, 28, 28]`, floating point in [-1, 1], which is rounded to the 256 gray
             levels of MNIST, or uint8.
-        batch_size: images per forward pass; the result does not depend on it.
 
     Raises:
         ValueError: an image holds NaN.
@@ -84,7 +82,7 @@ def classify(
     if images.isnan().any():
         raise ValueError("images hold NaN")
     device = classifier.to_logits.weight.device
-    batches = (from_gray(to_gray(batch.to(device))) for batch in images.split(batch_size))
+    batches = (from_gray(to_gray(batch.to(device))) for batch in images.split(250))
     features = torch.cat([classifier.features(batch) for batch in batches])
     return features.cpu().double(), classifier.to_logits(features).cpu().double().softmax(1)
 
@@ -94,12 +92,7 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
 
     On Inception features this is the FID of Heusel et al. 2017 (arXiv:1706.08500). On the digit
     classifier's features the values cannot be compared with any FID.
-
-    Raises:
-        ValueError: a set has fewer than 2.
     """
-    if min(len(generated), len(real)) < 2:
-        raise ValueError(f"needs 2 features of each, got {len(generated)} and {len(real)}")
     mean1, mean2 = (features.double().mean(0) for features in (generated, real))
     covariance1, covariance2 = (features.double().T.cov() for features in (generated, real))
     # tr (S1 S2)^1/2 = tr (S1^1/2 S2 S1^1/2)^1/2, in which all matrices are symmetric.
@@ -111,27 +104,15 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
     return (distance - 2 * overlap).clamp(min=0).item()
 
 
-def kernel_distance(
-    generated: Tensor, real: Tensor, subsets: int = 20, size: int = 1000, seed: int = 0
-) -> float:
+def kernel_distance(generated: Tensor, real: Tensor) -> float:
     """KID of Bińkowski et al. 2018 (arXiv:1801.01401): unbiased MMD² with kernel (x·y / F + 1)³.
 
-    Its expected value does not depend on N and M. For equal distributions it is 0, and estimates
-    can be negative.
-
-    Args:
-        generated, real: features `[N, F]` and `[M, F]`.
-        subsets: number of random subsets.
-        size: features of each set in a subset; N or M if that is less.
-        seed: seed of the RNG that selects the subsets.
-
-    Raises:
-        ValueError: a set has fewer than 2 features.
+    Of features `[N, F]` and `[M, F]`, the mean over 20 random subsets of at most 1000 each. Its
+    expected value does not depend on N and M. For equal distributions it is 0, and estimates can be
+    negative.
     """
-    size = min(size, len(generated), len(real))
-    if size < 2:
-        raise ValueError(f"needs 2 features of each, got {len(generated)} and {len(real)}")
-    generator = torch.Generator().manual_seed(seed)
+    subsets, size = 20, min(1000, len(generated), len(real))
+    generator = torch.Generator().manual_seed(0)
     estimates = torch.empty(subsets, dtype=torch.float64)
     for i in range(subsets):
         x, y = (
@@ -145,29 +126,30 @@ def kernel_distance(
     return estimates.mean().item()
 
 
-def radii(features: Tensor, k: int = 5) -> Tensor:
-    """Distance `[N]` from each of the features `[N, F]` to its k-th neighbor, itself not counted.
+def radii(features: Tensor) -> Tensor:
+    """Distance `[N]` from each of the features `[N, F]` to its 5th neighbor, itself not counted.
 
     1e-6 is added: by matmul, in float64, equal features are up to 1e-7 apart.
 
     Raises:
-        ValueError: there are no more than k features.
+        ValueError: there are fewer than 6 features.
     """
-    if len(features) <= k:
-        raise ValueError(f"{k} neighbors need more than {k} features, got {len(features)}")
+    if len(features) <= NEIGHBORS:
+        raise ValueError(f"needs more than {NEIGHBORS} features, got {len(features)}")
     features = features.double()
     parts = (torch.cdist(part, features) for part in features.split(ROWS))
-    return torch.cat([part.topk(k + 1, largest=False).values[:, k] for part in parts]) + 1e-6
+    nearest = torch.cat([part.topk(NEIGHBORS + 1, largest=False).values for part in parts])
+    return nearest[:, -1] + 1e-6
 
 
 def neighbor_scores(
-    generated: Tensor, real: Tensor, k: int = 5, real_radii: Tensor | None = None
+    generated: Tensor, real: Tensor, real_radii: Tensor | None = None
 ) -> dict[str, float]:
-    """Precision, recall, density and coverage; the ball of a feature reaches its k-th neighbor.
+    """Precision, recall, density and coverage; the ball of a feature reaches its 5th neighbor.
 
     - precision: share of the generated features that are in the ball of any real one.
     - recall: share of the real features that are in the ball of any generated one.
-    - density: mean number of real balls that a generated feature is in, divided by k.
+    - density: mean number of real balls that a generated feature is in, divided by 5.
     - coverage: share of the real features with any generated one in their ball.
 
     Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), density and
@@ -175,13 +157,13 @@ def neighbor_scores(
 
     Args:
         generated, real: features `[N, F]` and `[M, F]`.
-        real_radii: `radii(real, k)`, if they are known.
+        real_radii: `radii(real)`, if they are known.
 
     Raises:
-        ValueError: one of the sets has no more than k features.
+        ValueError: one of the sets has fewer than 6 features.
     """
-    real_radii = radii(real, k) if real_radii is None else real_radii
-    generated_radii, generated = radii(generated, k), generated.double()
+    real_radii = radii(real) if real_radii is None else real_radii
+    generated_radii, generated = radii(generated), generated.double()
     balls = torch.zeros(len(generated), device=real.device)  # real ones that each feature is in
     recalled, covered = [], []
     for part, part_radii in zip(real.double().split(ROWS), real_radii.split(ROWS), strict=True):
@@ -193,7 +175,7 @@ def neighbor_scores(
     return {
         "precision": (balls > 0).double().mean().item(),
         "recall": torch.cat(recalled).double().mean().item(),
-        "density": balls.double().mean().item() / k,
+        "density": balls.double().mean().item() / NEIGHBORS,
         "coverage": torch.cat(covered).double().mean().item(),
     }
 

@@ -324,8 +324,8 @@ def load_reference(**data: Any) -> Reference:
     if "train" not in inspect.signature(mnist).parameters:
         raise OSError("this mnist.py has no parameter `train`, and so no test images")
     test = mnist(**data, download=False, train=False).dataset
-    if not hasattr(test, "images"):
-        raise OSError("the dataset of this mnist.py has no `images`")
+    if not isinstance(getattr(test, "images", None), Tensor):
+        raise OSError("the dataset of this mnist.py has no tensor `images`")
     try:
         return Reference.of(test.images)
     except ValueError as error:
@@ -406,7 +406,7 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
             utils.log_run(writer, {k: v for k, v in vars(args).items() if k not in MAY_CHANGE})
             generate_and_save(model, 0, writer)
             interpolate_and_save(model, 0, writer, batch_size=16)
-        print_start(run_dir, args.bf16)
+        print_start(run_dir, args.bf16, epochs_done)
 
         bar = tqdm(desc="epochs", total=args.epochs, initial=epochs_done, disable=not bars)
         for epoch in range(epochs_done + 1, args.epochs + 1):
@@ -447,8 +447,10 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
     print(f"Film:        {run_dir / utils.FILM}\nCheckpoint:  {checkpoint.path}")
 
 
-def print_start(run_dir: Path, bf16: bool) -> None:
+def print_start(run_dir: Path, bf16: bool, epochs_done: int) -> None:
     """Prints where the run writes to, how to watch it and, after any kill, how to resume it."""
+    if epochs_done:
+        print(f"Resumed:     after epoch {epochs_done}")
     print(f"Precision:   {'bf16' if bf16 else 'fp32'}")
     print(f"Logs:        {run_dir}")
     log_dir = shlex.quote(run_dir.parent.as_posix())
@@ -509,9 +511,10 @@ def make_parser() -> command_line.Parser:
 
     add = parser.add_argument_group("logging").add_argument
     logs = "directory of all runs"
+    between = "epochs between sample grids; the first are at 0, 1, 2, 3 and 5"
     add("--log_dir", type=command_line.path, default="GAN_logs/", help=logs)
     add("--name", type=command_line.name, help="becomes part of the run directory's name")
-    add("--save_every", type=positive, default=10, help="epochs between sample grids")
+    add("--save_every", type=positive, default=10, help=between)
     add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
     return parser
 

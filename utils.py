@@ -202,12 +202,15 @@ def load_grids(run_dir: Path) -> list[tuple[int, Image.Image]]:
     """
     grids = []
     for path in run_dir.glob("samples_epoch_*.png"):
+        epoch = path.stem.removeprefix("samples_epoch_")
+        if not epoch.isdecimal():  # a copy
+            continue
         try:
             image = Image.open(path)
             image.load()
         except (OSError, SyntaxError) as error:
             raise OSError(f"{path} is corrupted ({error}): remove it and resume the run") from None
-        grids.append((int(path.stem.removeprefix("samples_epoch_")), image))
+        grids.append((int(epoch), image))
     return sorted(grids, key=lambda grid: grid[0])
 
 

@@ -1,6 +1,6 @@
 """Trains the usual recipe of GAN tutorials, the baseline of benchmarks/quality.py.
 
-    python -m benchmarks.course [flags of train_torch.py]       250 epochs
+    python -m benchmarks.course --epochs 250 [flags of train_torch.py]
 
 The same networks, data and loop as train_torch.py, but PyTorch's initialization, the
 discriminator's input in [-1, 1], both learning rates 2e-4 and constant, Adam's betas (0.5, 0.999),
@@ -20,7 +20,7 @@ from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, main, parse_args
 
 FLAGS = "--lr 2e-4 --lr_disc 2e-4 --decay_from 1000000 --betas 0.5 0.999 --r1 0 --ema 0"
-FLAGS += " --dp_rate_gen 0.1 --dp_rate_disc 0.3 --epochs 250 --precision fp32"
+FLAGS += " --dp_rate_gen 0.1 --dp_rate_disc 0.3 --precision fp32"
 
 
 class Discriminator(DiscriminatorMLP):

@@ -167,7 +167,7 @@ def check(number: int, case: Case) -> tuple[bool, float]:
 def contents(run: Path) -> dict[str, Any]:
     """All that has to be equal: checkpoint, scalars, sample grids, scores and film."""
     saved = torch.load(run / CHECKPOINT, weights_only=True)
-    for name in "args", "data", "token":  # another log_dir; of the data; another in each file
+    for name in "args", "model", "data", "token":  # another log_dir; no tensors; another token
         del saved[name]
     curves = scalars(run)
     curves["seconds_per_epoch"] = [step for step, _ in curves["seconds_per_epoch"]]

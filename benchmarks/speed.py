@@ -105,8 +105,8 @@ def shares(writer: SummaryWriter, steps: int = 200) -> dict[str, float]:
 
 def print_steps(seconds: dict[str, list[float]]) -> None:
     """Prints a Markdown table of the seconds per step of each."""
-    print("| | ms per step | x matmuls | speedup | images per second | s per epoch |")
-    print("|" + " --- |" * 6)
+    print("| | ms per step | x matmuls | speedup | s per epoch |")
+    print("|" + " --- |" * 5)
     for name, of in seconds.items():
         step = median(of)
         cells = [
@@ -114,7 +114,6 @@ def print_steps(seconds: dict[str, list[float]]) -> None:
             f"{1e3 * step:.2f}",
             f"{ratio(of, seconds[ONLY]):.2f}",
             f"{ratio(seconds[PLAIN], of):.2f}",
-            f"{BATCH / step:,.0f}",
             f"{common.STEPS * step:.1f}",
         ]
         print("|", " | ".join(cells), "|")

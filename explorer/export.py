@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import command_line
-from checkpoint import replace_file
+from checkpoint import CHECKPOINT, replace_file
 from metrics import classify, load_classifier
 from train_torch import GAN, PRETRAINED
 from utils import load_grids, png, to_gray
@@ -47,7 +47,8 @@ def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
     fits = images.shape[1:] == (1, 28, 28) and model.z_dim > 1
     fits = fits and all(layer.bias is not None for layer in linear)
     if not fits or not torch.equal(to_gray(x), to_gray(images).flatten(1)):
-        raise OSError("the page can compute linear layers, LeakyReLU(0.2) and tanh only")
+        layers = "linear layers, LeakyReLU(0.2) and tanh"
+        raise OSError(f"the page can compute {layers} only, of 2 or more latent dimensions")
     if images.isnan().any():
         raise OSError("the generated images hold NaN")
     weights = [torch.cat([layer.weight.flatten(), layer.bias]).detach().cpu() for layer in linear]
@@ -83,17 +84,15 @@ def digit_latents(model: GAN) -> list[list[list[float]]]:
     return [rounded(latents.cpu()[indices[values > 0.9]]) for values, indices in columns]
 
 
-def sample_grids(run_dir: Path) -> list[tuple[str, str]]:
+def sample_grids(run_dir: Path) -> list[tuple[int, str]]:
     """The sample grids of a run, (epoch, data URL).
 
     Raises:
         OSError: one cannot be read.
     """
-    grids = []
-    for epoch, image in load_grids(run_dir):
-        gray = png(image.convert("L"))  # half the size of the colored file
-        grids.append((str(epoch), f"data:image/png;base64,{base64.b64encode(gray).decode()}"))
-    return grids
+    grids = [(epoch, png(image.convert("L"))) for epoch, image in load_grids(run_dir)]
+    url = "data:image/png;base64,"
+    return [(epoch, url + base64.b64encode(gray).decode()) for epoch, gray in grids]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -105,9 +104,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=command_line.path, default="explorer.html", help=out)
     args = parser.parse_args(argv)
     run = Path(args.run)
-    run_dir = run if run.is_dir() else run.parents[1]
-    about = ("the pretrained generator",) if run == PRETRAINED else (run_dir.name, run_dir)
-    replace_file(Path(args.out), explorer(GAN.from_checkpoint(run), *about))
+    run = run.parents[1] if run.parts[-2:] == CHECKPOINT.parts else run
+    title = "the pretrained generator" if run == PRETRAINED else run.name
+    run_dir = run if run.is_dir() else None
+    replace_file(Path(args.out), explorer(GAN.from_checkpoint(run), title, run_dir))
     print(args.out)
 
 

@@ -51,13 +51,17 @@ class CheckpointTest(TemporaryDirectoryTest):
     def test_a_full_disk_leaves_the_file(self):
         path = self.directory / "checkpoints" / "c.pt"
         replace_file(path, b"older")
-        path.with_name("c.pt.123.unfinished").touch()  # as a kill during writing leaves it
+        left, live = (path.with_name(f"c.pt.{name}.unfinished") for name in ("123", "abc"))
+        left.touch()  # as a kill during writing leaves it
+        os.utime(left, (0, 0))
+        live.touch()  # of a process that is writing
         replace_file(path, b"old")
         full = mock.patch("os.fsync", side_effect=OSError(28, "No space left on device"))
         with full, self.assertRaisesRegex(OSError, "could not write .*c.pt .*No space"):
             replace_file(path, b"new")
         files = {file: file.read_bytes() for file in path.parent.iterdir()}
-        self.assertEqual(files, {path: b"old"}, "the file is lost, or unfinished ones are left")
+        expected = {path: b"old", live: b""}
+        self.assertEqual(files, expected, "the file is lost, or unfinished ones are left")
 
     def test_what_a_file_is_stays_as_it_is(self):
         target, link, pipe = (self.directory / name for name in ("target", "link", "pipe"))

@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 
 import command_line
+from checkpoint import load_checkpoint
 from tests.common import TemporaryDirectoryTest
 from train_torch import parse_args
 
@@ -34,7 +35,7 @@ class CommandLineTest(TemporaryDirectoryTest):
             "an integer of at least 0": "--seed -1 --ema -1 --num_workers -1",
             "below 1": "--dp_rate_gen 1.0 --dp_rate_disc nan --lr inf --lr_disc 1",
             "a number of at least 0": "--r1 -1 --r1 nan",
-            "no device": "--device nonsense --device meta",
+            "no device": "--device nonsense --device meta --device hpu",
             "no instructions": "--precision bf16",
             "letters": "--name a/b --job_id a/b",
             "not a directory": f"--log_dir {__file__}/logs --data_dir {__file__} --log_dir {link}",
@@ -80,6 +81,10 @@ class CommandLineTest(TemporaryDirectoryTest):
             command_line.directory(str(self.directory))  # such as --data_dir, is only read
         with mock.patch("os.path.lexists", return_value=False):  # a drive that there is not
             self.assert_rejected("not a directory", parse_args, "--log_dir", "/z/x")
+
+    def test_a_home_directory_that_there_is_not(self):
+        self.assertTrue(os.path.isabs(command_line.path("~nobody-at-all/x")))
+        self.assertRaisesRegex(OSError, "nobody-at-all", load_checkpoint, "~nobody-at-all/x")
 
     def test_bfloat16_on_other_accelerators(self):
         available = mock.patch("torch.amp.is_autocast_available", return_value=True)

@@ -41,11 +41,11 @@ class ExplorerTest(TemporaryDirectoryTest):
         for name in ("sizes", "weights", "latents"):
             self.assertEqual(ready[name], data[name], f"explorer.html has other {name}")
         self.assertEqual((ready["training"], data["title"]), ([], "run"), "another run")
-        shown = [int(epoch) for epoch, _ in data["training"]]
+        shown = [epoch for epoch, _ in data["training"]]
         self.assertEqual(shown, epochs, "not all grids, or in another order")
         for epoch, url in data["training"]:
             image = io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))
-            expected = gray(run / f"samples_epoch_{int(epoch):04d}.png")
+            expected = gray(run / f"samples_epoch_{epoch:04d}.png")
             self.assertTrue(gray(image).equal(expected), f"not the grid of epoch {epoch}")
         (run / "samples_epoch_0005.png").write_bytes(b"no image")
         reason = "samples_epoch_0005.png is corrupted"

@@ -21,7 +21,7 @@ from checkpoint import CHECKPOINT, load_checkpoint
 from tests.common import RunTest, gray, noise_mnist
 from train_torch import GAN, parse_args, seed_everything, slerp
 
-DIFFERENT = "args", "data", "path", "token"  # in the checkpoints of equal runs
+DIFFERENT = "args", "data", "model", "path", "token"  # in the checkpoints of equal runs
 HERE, STEP = Path(train_torch.__file__).parent, "train_torch.GAN.update_average"
 
 
@@ -135,7 +135,7 @@ class RunsTest(RunTest):
             self.assertEqual(gray(run / files[-1]).shape, shape, f"{tag}: other rows or columns")
         saved, curves, printed = load_checkpoint(run), scalars(run), self.printed.getvalue()
         keys = "format epoch args generator discriminator averaged optimizer_gen optimizer_disc"
-        keys += " data token"
+        keys += " model data token"
         self.assertEqual({*saved}, {*keys.split(), "path"}, "another schema")
         args = json.loads((run / "args.json").read_text())
         self.assertEqual(saved["args"], args, "args.json and the checkpoint differ")
@@ -274,7 +274,7 @@ class ResumeTest(RunTest):
         self.assertEqual(rates, [0.001, 0.0005], "other learning rates in epoch 4")
         corner = gray(run / "samples_epoch_0004.png")[2:30, 2:30]
         self.assertEqual(corner.min(), 255, "sample grids are not of the model's own sampling")
-        self.assertRaisesRegex(OSError, "another models.py", self.train, "--epochs 5", run)
+        self.assertRaisesRegex(OSError, "run of OwnGAN", self.train, "--epochs 5", run)
 
     def test_only_what_changes_the_result_must_agree(self):
         path = self.train("--epochs 1") / CHECKPOINT
@@ -355,6 +355,13 @@ class ResumeTest(RunTest):
         def broken(train, download):
             raise TypeError("a bug")
 
+        def listed(train, **options):
+            loader = noise_mnist(**options)
+            loader.dataset.images = [*loader.dataset.images]
+            return loader
+
+        with mock.patch("train_torch.mnist", listed):
+            self.assertRaisesRegex(OSError, "no tensor `images`", train_torch.load_reference)
         with (
             mock.patch("train_torch.mnist", broken),
             self.assertRaisesRegex(TypeError, "a bug", msg="hides a bug of mnist.py"),

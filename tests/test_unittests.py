@@ -97,7 +97,3 @@ class MistakesTest(unittest.TestCase):
 
     def test_training(self):
         self.check("train_torch", "train_course.py")
-
-
-if __name__ == "__main__":
-    unittest.main()

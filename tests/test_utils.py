@@ -53,6 +53,7 @@ class UtilsTest(TemporaryDirectoryTest):
         levels = grid[3::6, 3::8].tolist()
         self.assertEqual(levels, [[0, 255], [128, 0], [255, 0]], "other gray levels, or by columns")
         path.rename(path.with_name("samples_epoch_10000.png"))  # "10000" is before "5000"
+        path.with_name("samples_epoch_0020 (copy).png").touch()
         self.writer.flush()
         *_, event = EventAccumulator(str(self.directory)).Reload().Images("samples")
         shown = gray(io.BytesIO(event.encoded_image_string))
