@@ -268,6 +268,7 @@ class ResumeTest(RunTest):
             run = self.train(f"--epochs 1 {flags}", gan=gan)
             self.kill(STEP, 2, "--epochs 4", run, gan)
             self.train(resumed=run, gan=gan)  # to the 4 epochs of before
+            self.assertIn("after epoch 1", self.printed.getvalue(), "does not say where it goes on")
             self.assert_same_end(run, straight, f"with {gan.__name__} and {flags}")
         saved = load_checkpoint(run)
         rates = [saved[f"optimizer_{x}"]["param_groups"][0]["lr"] for x in ("gen", "disc")]
