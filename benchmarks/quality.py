@@ -46,7 +46,7 @@ RECIPES = {
     "usual_betas": ([20], "--betas 0.5 0.999"),
     "z_dim_16": ([20], "--z_dim 16"),
     "z_dim_64": ([20], "--z_dim 64"),
-    "layer_norm": ([20], ""),
+    "layer_norm": ([20, 50], ""),
     "wide": ([12], WIDE),
     "deep": ([14], DEEP),
     "deep_slow": ([14], DEEP + SLOW),
