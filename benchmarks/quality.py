@@ -1,6 +1,6 @@
 """Trains recipes over several seeds, two runs at a time, and prints a table of their scores.
 
-    python -m benchmarks.quality                        all recipes, three seeds; about 4 hours
+    python -m benchmarks.quality                        all recipes, three seeds; about 3 hours
     python -m benchmarks.quality default --seeds 3 --epochs 10    one run of 10 epochs
     python -m benchmarks.quality --summary              the table of the runs so far, trains nothing
     python -m benchmarks.quality --speedrun             seconds to two distances; leave it idle
