@@ -63,7 +63,7 @@ class Checkpoint:
             OSError: as `load_checkpoint` and `load_parts` do, and for another class or other data.
         """
         saved = load_checkpoint(self.path)
-        if saved.get("model", self.model) != self.model:
+        if saved.get("model", self.model) != self.model:  # older files do not say
             message = f"{self.path} is of a run of {saved['model']}, not {self.model}"
             raise OSError(f"{message}: resume it with the script that started it")
         if saved["data"] != self.data:

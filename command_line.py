@@ -46,7 +46,7 @@ name = checked(str, "letters, digits and ._- only", re.compile(r"[\w.-]+").fullm
 
 def path(text: str) -> str:
     """An argument type: an absolute path; `~` is the home directory."""
-    return os.path.abspath(os.path.expanduser(text))
+    return str(Path(os.path.expanduser(text)).absolute())
 
 
 def directory(text: str, write: bool = False) -> str:

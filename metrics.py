@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from utils import from_gray, to_gray
 
 WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "classifier.pt"
+CONFIDENT = 0.9  # the classifier's probability above which an image is clearly one digit
 NEIGHBORS = 5  # the ball of a feature reaches its 5th neighbor
 ROWS = 250  # of a distance matrix in memory at a time; twice as many take 1.6 times as long
 
@@ -247,6 +248,6 @@ def score(images: Tensor, reference: Reference) -> dict[str, float]:
         **neighbor_scores(unit, unit_real, real_radii=reference.radii),
         "missing_digits": (shares == 0).sum().item(),
         "smallest_share": shares.min().item(),
-        "confident": (probabilities.amax(1) > 0.9).double().mean().item(),
+        "confident": (probabilities.amax(1) > CONFIDENT).double().mean().item(),
         **{f"share_{digit}": share for digit, share in enumerate(shares.tolist())},
     }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import command_line
 from checkpoint import replace_file
-from metrics import classify, load_classifier
+from metrics import CONFIDENT, classify, load_classifier
 from train_torch import GAN, PRETRAINED, slerp
 from utils import gif, image_grid, png, to_gray
 
@@ -38,7 +38,7 @@ class DigitGAN(GAN):
         while len(found) < batch_size:
             z = super().latents(1000, generator)
             _, probabilities = classify(self.generate(z), classifier)
-            confident = z[probabilities[:, self.digit] > 0.9]
+            confident = z[probabilities[:, self.digit] > CONFIDENT]
             if len(confident) == 0:
                 raise OSError(f"no confident {self.digit} among 1,000 samples")
             found = torch.cat([found, confident])
@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         parser.error(str(error))
 
-    model.digit = args.digit
+    if isinstance(model, DigitGAN):
+        model.digit = args.digit
     (rows, columns), rng = args.grid, torch.Generator().manual_seed(args.seed)
     if args.arrays:
         path, content = "samples.npz", arrays(model, args.arrays, rng)

@@ -430,8 +430,8 @@ def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
                     utils.log_scores(writer, score_samples(model, reference(), 2000), step)
                     if data_hash:  # else the data set has no images to index
                         real = loader.dataset.images[:2000], reference().images[:2000]
-                        for name, mean in discriminator_probabilities(model, *real).items():
-                            writer.add_scalar(f"probability/{name}", mean, step)
+                        means = discriminator_probabilities(model, *real)
+                        utils.log_scalars(writer, "probability", means, step)
                 if not bars:
                     print_epoch(epoch, args.epochs, seconds, loss_text(logger_gen, logger_disc))
             if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:

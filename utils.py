@@ -221,14 +221,21 @@ def save_film(run_dir: Path) -> None:
     replace_file(run_dir / FILM, gif(frames, [0.4] * (len(frames) - 1) + [2]))
 
 
+def log_scalars(
+    summary_writer: SummaryWriter, group: str, values: Mapping[str, float], step: int
+) -> None:
+    """Writes each value as the curve `group/name`."""
+    for name, value in values.items():
+        summary_writer.add_scalar(f"{group}/{name}", value, step)
+
+
 def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
     """Writes scores of `metrics.score` as curves, and a histogram of the generated digits.
 
     The step is the optimizer's, not the epoch: a resumed run purges by it what was logged after
     its checkpoint.
     """
-    for name in QUALITY:
-        summary_writer.add_scalar(f"quality/{name}", scores[name], step)
+    log_scalars(summary_writer, "quality", {name: scores[name] for name in QUALITY}, step)
     digits = [digit for digit in range(10) for _ in range(round(1000 * scores[f"share_{digit}"]))]
     bins = [digit - 0.5 for digit in range(11)]
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
@@ -238,8 +245,7 @@ def save_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step
     """Saves the scores of a run's end in `scores.json` and for HPARAMS, and prints some."""
     path = Path(summary_writer.log_dir) / "scores.json"
     replace_file(path, json.dumps(scores, indent=2).encode())
-    for name, value in scores.items():
-        summary_writer.add_scalar(f"final/{name}", value, step)
+    log_scalars(summary_writer, "final", scores, step)
     for name in QUALITY:
         print(f"{name:<20}{scores[name]:.4g}")
 

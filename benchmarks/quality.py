@@ -74,14 +74,14 @@ def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
             options = {"cwd": common.REPOSITORY, "env": one_thread, "stdout": output}
             subprocess.run([*command, "--epochs", str(number)], stderr=output, **options)
         # Not its exit status: a run that had finished before says so, and exits with 2.
-        found = [json.loads(file.read_text()) for file in log_dir.glob(f"*_job{job}/scores.json")]
-        if [scores["epochs"] for scores in found] != [number]:
+        files = list(log_dir.glob(f"*_job{job}/scores.json"))
+        scores = json.loads(files[0].read_text()) if files else {"epochs": 0}
+        if scores["epochs"] != number:
             print(f"{job} failed, or has more than {number} epochs; see {output.name}", flush=True)
             break
-        (scores,) = found
         if recipe == "course":  # whose samples have dropout on
-            (run,) = log_dir.glob(f"*_job{job}")
-            without = score_samples(GAN.from_checkpoint(run), load_reference(), 10_000)
+            model = GAN.from_checkpoint(files[0].parent)
+            without = score_samples(model, load_reference(), 10_000)
             scores["frechet_distance_no_dropout"] = without["frechet_distance"]
         path.write_text(json.dumps(scores, indent=2) + "\n")
         print(f"{job}: {number} epochs", flush=True)

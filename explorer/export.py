@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import command_line
 from checkpoint import CHECKPOINT, replace_file
-from metrics import classify, load_classifier
+from metrics import CONFIDENT, classify, load_classifier
 from train_torch import GAN, PRETRAINED
 from utils import load_grids, png, to_gray
 
@@ -81,7 +81,7 @@ def digit_latents(model: GAN) -> list[list[list[float]]]:
     _, probabilities = classify(model.generate(latents), load_classifier())
     best = probabilities.topk(8, dim=0)  # of each digit, a column
     columns = zip(best.values.T, best.indices.T, strict=True)
-    return [rounded(latents.cpu()[indices[values > 0.9]]) for values, indices in columns]
+    return [rounded(latents.cpu()[indices[values > CONFIDENT]]) for values, indices in columns]
 
 
 def sample_grids(run_dir: Path) -> list[tuple[int, str]]:
