@@ -82,6 +82,13 @@ class CommandLineTest(TemporaryDirectoryTest):
         with mock.patch("os.path.lexists", return_value=False):  # a drive that there is not
             self.assert_rejected("not a directory", parse_args, "--log_dir", "/z/x")
 
+    def test_streams_that_are_no_files(self):  # as in an editor or a notebook
+        no_handler = mock.patch("signal.signal")
+        with no_handler, mock.patch.multiple(sys, stdout=io.StringIO(), stderr=None):
+            command_line.run(lambda: print("x"), OSError)
+            printed = sys.stdout.getvalue()
+        self.assertEqual(printed, "x\n")
+
     def test_a_home_directory_that_there_is_not(self):
         self.assertTrue(os.path.isabs(command_line.path("~nobody-at-all/x")))
         self.assertRaisesRegex(OSError, "nobody-at-all", load_checkpoint, "~nobody-at-all/x")

@@ -148,6 +148,12 @@ class RunsTest(RunTest):
         self.assertGreater(curves["seconds_per_epoch"][0][1], 0)
         images = curves["quality/kid"][0][1], curves["final/kid"][0][1]
         self.assertEqual(images, (2000, 10_000), "scores of other numbers of images")
+        training, test, samples = (
+            curves[f"probability/{name}"] for name in ("training", "test", "samples")
+        )
+        self.assertEqual(training, test, "D(x) of other images: both have the same ones here")
+        self.assertNotEqual(test, samples, "D(x) of samples is that of real images")
+        self.assertEqual([s for s, _ in test], [s for s, _ in curves["quality/kid"]], "other steps")
         gen, disc = (curves[f"{name}/loss"][-1][1] for name in ("generator", "discriminator"))
         for text in (
             rf"\nepoch   7/7: G {gen:.3f} D {disc:.3f}, .* s/epoch, 0:00:00 left\n",
