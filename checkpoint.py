@@ -1,100 +1,68 @@
-"""The run directory and the checkpoint file: written atomically, read without executing code."""
+"""The run directory and the checkpoint file: replaced as a whole, loaded without executing code."""
 
-import argparse
-import contextlib
 import io
-import itertools
 import os
 import secrets
-import shutil
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # relative to the run directory
 FORMAT = 4  # increase it when other versions of this package could not read the contents
 
 
-def make_run_dir(log_dir: str | Path, name: str | None = None, job_id: str | None = None) -> Path:
-    """Creates `log_dir/<date_time>[_<n>][_<name>][_job<job_id>]`, a new directory every time."""
-    date_time = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    suffix = (f"_{name}" if name else "") + (f"_job{job_id}" if job_id else "")
-    for number in itertools.count(1):
-        run_dir = Path(log_dir, date_time + (f"_{number}" if number > 1 else "") + suffix)
+def make_run_dir(log_dir: str | Path, name: str | None = None) -> Path:
+    """The directory `log_dir/name`; without a name a new one, of date and time."""
+    run_dir = Path(log_dir, name or "")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    while not name:
         try:
-            run_dir.mkdir(parents=True)
-            return run_dir
+            run_dir = Path(log_dir, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+            run_dir.mkdir()
+            break
         except FileExistsError:
-            if not run_dir.is_dir():  # a file, or a broken link, is in the way
-                raise
+            time.sleep(0.1)  # another run has begun in this second
+    return run_dir
 
 
-class Checkpoint:
-    """The checkpoint file of a run, replaced as a whole: at any moment it is complete.
+def save_checkpoint(
+    path: Path, epoch: int, args: dict[str, Any], parts: dict[str, Any], replace: bool = True
+) -> None:
+    """Saves how many epochs are done, the run's arguments and the states of its parts.
 
-    It has the `format`, how many epochs are done (`epoch`), the arguments of the run (`args`), the
-    class of its `model`, the hash of its data (`data`), the `state_dict` of each of `parts`, the
-    networks and the optimizers, and a random `token`, another one each time it is written.
+    The file takes its place only when it is safely on disk: at any moment there is a complete one.
+    Its random name before keeps two processes from writing into the same file.
+
+    Args:
+        parts: the networks and optimizers by name.
+        replace: whether a file that is there is replaced.
+
+    Raises:
+        OSError: the file could not be written; the one that is there is unchanged.
     """
-
-    def __init__(
-        self,
-        run_dir: Path,
-        model: nn.Module,
-        optimizer_gen: Optimizer,
-        optimizer_disc: Optimizer,
-        data: str | None = None,
-    ):
-        self.path, self.model, self.data = run_dir / CHECKPOINT, type(model).__name__, data
-        self.parts = {"optimizer_gen": optimizer_gen, "optimizer_disc": optimizer_disc}
-        self.parts |= dict(model.named_children())  # generator, discriminator, averaged
-        self.token: str | None = None  # of the file that this process has read or written
-        self.saved_at = time.monotonic()
-
-    def load(self) -> int:
-        """Restores all parts; returns how many epochs are done.
-
-        Raises:
-            OSError: as `load_checkpoint` and `load_parts` do, and for another class or other data.
-        """
-        saved = load_checkpoint(self.path)
-        if saved.get("model", self.model) != self.model:  # older files do not say
-            message = f"{self.path} is of a run of {saved['model']}, not {self.model}"
-            raise OSError(f"{message}: resume it with the script that started it")
-        if saved["data"] != self.data:
-            raise OSError(f"{self.path} is of a run on other data; see its --data_dir")
-        load_parts(saved, self.parts)
-        self.token = saved["token"]
-        return saved["epoch"]
-
-    def save(self, epoch: int, args: argparse.Namespace) -> None:
-        """Replaces the file.
-
-        Raises:
-            OSError: the file could not be written, or another process has replaced it since this
-                one read or wrote it. The existing file is kept.
-        """
-        if self.token and load_checkpoint(self.path)["token"] != self.token:
-            raise OSError(f"{self.path} was replaced by another process; is the run resumed twice?")
-        self.token, buffer = secrets.token_hex(16), io.BytesIO()
-        about = {"format": FORMAT, "epoch": epoch, "args": vars(args), "model": self.model}
-        about |= {"data": self.data, "token": self.token}
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        torch.save({**about, **state}, buffer)
-        replace_file(self.path, buffer.getvalue())
-        self.saved_at = time.monotonic()
+    states = {name: part.state_dict() for name, part in parts.items()}
+    buffer = io.BytesIO()  # on a full disk, torch.save into a file raises a RuntimeError
+    torch.save({"format": FORMAT, "epoch": epoch, "args": args, **states}, buffer)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with open(unfinished, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        if replace or not path.exists():
+            os.replace(unfinished, path)
+    except OSError as error:
+        raise OSError(f"could not write {path} ({error.strerror}); it is unchanged") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def load_checkpoint(run: str | Path) -> dict[str, Any]:
-    """Reads the checkpoint of a run directory, or the file itself, without executing code in it.
-
-    Returns:
-        What was saved, all tensors on the CPU, and the `path` of the file.
+    """Reads the checkpoint of a run directory, or the file itself, all tensors on the CPU.
 
     Raises:
         OSError: there is no such file, or it is not a checkpoint of this format; says which.
@@ -105,12 +73,12 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
         content = io.BytesIO(path.read_bytes())
         saved = torch.load(content, map_location="cpu", weights_only=True)
     except OSError as error:
-        message = f"{path}: {error.strerror}; a run directory is GAN_logs/<date_time>"
-        raise OSError(message) from None
+        raise OSError(f"{path}: {error.strerror}; a run directory is GAN_logs/<name>") from None
     except Exception:  # the unpickler can fail in any way on a file of another kind
         raise OSError(f"{path} is corrupted, not a checkpoint, or contains code") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise OSError(f"{path} is not a checkpoint of this version (format {FORMAT})")
+    saved["args"].setdefault("gan", "train_torch:GAN")  # earlier versions had no other
     return {**saved, "path": path}
 
 
@@ -127,38 +95,4 @@ def load_parts(saved: dict[str, Any], parts: dict[str, Any]) -> None:
         raise OSError(f"{saved['path']} has averaged weights only") from None
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
-        message = f"{saved['path']} belongs to another models.py ({reason})"
-        raise OSError(f"{message}: pass a run of this one, GAN_logs/<date_time>") from None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a new file, which takes the place of `path` only when it is safely on disk.
-
-    Links are followed and the mode of an existing file is kept; what is no regular file, such as a
-    device or a pipe, is written to.
-
-    Raises:
-        OSError: it could not be written; an existing file is unchanged.
-    """
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-        return
-    path = path.resolve()
-    # A random name, for two processes not to write into the same file.
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"could not write {path} ({error.strerror}); it is unchanged") from error
-    for leftover in path.parent.glob(f"{path.name}.*.unfinished"):
-        with contextlib.suppress(FileNotFoundError):
-            if leftover.stat().st_mtime < time.time() - 60:  # of a process that was killed
-                leftover.unlink()
+        raise OSError(f"{saved['path']} belongs to another models.py ({reason})") from None

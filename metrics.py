@@ -1,15 +1,12 @@
 """Measures of sample quality: how close generated digits come to MNIST's test images.
 
-    reference = Reference.of(test_images)     # once, takes 2 seconds
-    score(generated_images, reference)["frechet_distance"]
+    score(generated_images)["frechet_distance"]
 
-Except for `nearest_images`, all measures use features or predictions of a digit classifier. Most
-depend on the number of images (against the 10,000 test images, the coverage of 2,000 training
-images is 0.56, that of 10,000 is 0.95), so compare only scores of the same number.
+Except for `nearest_images`, all measures use features or predictions of a digit classifier. They
+depend on the number of images, so compare only scores of the same number.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +14,9 @@ from torch import Tensor, nn
 
 from utils import from_gray, to_gray
 
-WEIGHTS = Path(__file__).resolve().parent / "pretrained" / "classifier.pt"
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+CLASSIFIER, REFERENCE = PRETRAINED / "classifier.pt", PRETRAINED / "reference.pt"
+SCORES = "frechet_distance", "precision", "recall", "coverage", "smallest_share", "confident"
 CONFIDENT = 0.9  # the classifier's probability above which an image is clearly one digit
 NEIGHBORS = 5  # the ball of a feature reaches its 5th neighbor
 ROWS = 250  # of a distance matrix in memory at a time; twice as many take 1.6 times as long
@@ -57,20 +56,20 @@ def convolution(
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
 
 
-def load_classifier(device: str | torch.device = "cpu") -> DigitClassifier:
+def load_classifier() -> DigitClassifier:
     """Loads the classifier that `pretrained/train_classifier.py` trained, in eval mode.
 
     Raises:
         OSError: `pretrained/classifier.pt` cannot be read.
     """
     classifier = DigitClassifier()
-    classifier.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
-    classifier.to(device, memory_format=torch.channels_last)  # faster on the CPU
+    classifier.load_state_dict(torch.load(CLASSIFIER, weights_only=True))
+    classifier.to(memory_format=torch.channels_last)  # faster on the CPU
     return classifier.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
-def classify(images: Tensor, classifier: DigitClassifier) -> tuple[Tensor, Tensor]:
+def classify(images: Tensor) -> tuple[Tensor, Tensor]:
     """Features `[N, F]` and class probabilities `[N, 10]` of images, float64 on the CPU.
 
     Args:
@@ -78,14 +77,14 @@ def classify(images: Tensor, classifier: DigitClassifier) -> tuple[Tensor, Tenso
             levels of MNIST, or uint8.
 
     Raises:
-        ValueError: an image holds NaN.
+        FloatingPointError: an image holds NaN.
     """
     if images.isnan().any():
-        raise ValueError("images hold NaN")
-    device = classifier.to_logits.weight.device
-    batches = (from_gray(to_gray(batch.to(device))) for batch in images.split(250))
-    features = torch.cat([classifier.features(batch) for batch in batches])
-    return features.cpu().double(), classifier.to_logits(features).cpu().double().softmax(1)
+        raise FloatingPointError("images hold NaN")
+    classifier = load_classifier()
+    features = [classifier.features(from_gray(to_gray(part).cpu())) for part in images.split(250)]
+    features = torch.cat(features)
+    return features.double(), classifier.to_logits(features).double().softmax(1)
 
 
 def frechet_distance(generated: Tensor, real: Tensor) -> float:
@@ -105,28 +104,6 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
     return (distance - 2 * overlap).clamp(min=0).item()
 
 
-def kernel_distance(generated: Tensor, real: Tensor) -> float:
-    """KID of Bińkowski et al. 2018 (arXiv:1801.01401): unbiased MMD² with kernel (x·y / F + 1)³.
-
-    Of features `[N, F]` and `[M, F]`, the mean over 20 random subsets of at most 1000 each. Its
-    expected value does not depend on N and M. For equal distributions it is 0, and estimates can be
-    negative.
-    """
-    subsets, size = 20, min(1000, len(generated), len(real))
-    generator = torch.Generator().manual_seed(0)
-    estimates = torch.empty(subsets, dtype=torch.float64)
-    for i in range(subsets):
-        x, y = (
-            features[torch.randperm(len(features), generator=generator)[:size]].double()
-            for features in (generated, real)
-        )
-        kxx, kyy, kxy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-        # The diagonals, each feature with itself, would bias the estimate.
-        within = kxx.sum() - kxx.trace() + kyy.sum() - kyy.trace()
-        estimates[i] = within / (size * (size - 1)) - 2 * kxy.mean()
-    return estimates.mean().item()
-
-
 def radii(features: Tensor) -> Tensor:
     """Distance `[N]` from each of the features `[N, F]` to its 5th neighbor, itself not counted.
 
@@ -143,42 +120,29 @@ def radii(features: Tensor) -> Tensor:
     return nearest[:, -1] + 1e-6
 
 
-def neighbor_scores(
-    generated: Tensor, real: Tensor, real_radii: Tensor | None = None
-) -> dict[str, float]:
-    """Precision, recall, density and coverage; the ball of a feature reaches its 5th neighbor.
+def neighbor_scores(generated: Tensor, real: Tensor, real_radii: Tensor) -> dict[str, float]:
+    """Precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991), and coverage.
 
     - precision: share of the generated features that are in the ball of any real one.
     - recall: share of the real features that are in the ball of any generated one.
-    - density: mean number of real balls that a generated feature is in, divided by 5.
-    - coverage: share of the real features with any generated one in their ball.
-
-    Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), density and
-    coverage those of Naeem et al. 2020 (arXiv:2002.09797).
+    - coverage: share of the real features with any generated one in their ball (Naeem et al.
+      2020, arXiv:2002.09797).
 
     Args:
-        generated, real: features `[N, F]` and `[M, F]`.
-        real_radii: `radii(real)`, if they are known.
-
-    Raises:
-        ValueError: one of the sets has fewer than 6 features.
+        generated, real: features `[N, F]` and `[M, F]`, N at least 6.
+        real_radii: `radii(real)`.
     """
-    real_radii = radii(real) if real_radii is None else real_radii
     generated_radii, generated = radii(generated), generated.double()
-    balls = torch.zeros(len(generated), device=real.device)  # real ones that each feature is in
+    precise = torch.zeros(len(generated), dtype=torch.bool)
     recalled, covered = [], []
     for part, part_radii in zip(real.double().split(ROWS), real_radii.split(ROWS), strict=True):
         distances = torch.cdist(part, generated)
         in_real_ball = distances <= part_radii[:, None]
-        balls += in_real_ball.sum(0)
+        precise |= in_real_ball.any(0)
         covered.append(in_real_ball.any(1))
         recalled.append((distances <= generated_radii).any(1))
-    return {
-        "precision": (balls > 0).double().mean().item(),
-        "recall": torch.cat(recalled).double().mean().item(),
-        "density": balls.double().mean().item() / NEIGHBORS,
-        "coverage": torch.cat(covered).double().mean().item(),
-    }
+    shares = {"precision": precise, "recall": torch.cat(recalled), "coverage": torch.cat(covered)}
+    return {name: hits.double().mean().item() for name, hits in shares.items()}
 
 
 def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,53 +164,34 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     return (images - training[indices]).norm(dim=1), indices
 
 
-class Reference(NamedTuple):
-    """What `score` needs: the classifier, and what it says of the real images."""
+def score(images: Tensor) -> dict[str, float]:
+    """Scores generated images, always against MNIST's test images.
 
-    images: Tensor
-    classifier: DigitClassifier
-    features: Tensor
-    radii: Tensor  # of the features scaled to length 1
-
-    @classmethod
-    def of(cls, images: Tensor) -> "Reference":
-        """The reference of real images `[M, 1, 28, 28]`, as for `classify`.
-
-        Raises:
-            ValueError: there are fewer than 6, or of another shape.
-        """
-        if len(images) < 6 or images.shape[1:] != (1, 28, 28):
-            raise ValueError(f"expected 6 or more images of 28 x 28, got {list(images.shape)}")
-        classifier = load_classifier()
-        features, _ = classify(images, classifier)
-        return cls(images, classifier, features, radii(F.normalize(features)))
-
-
-def score(images: Tensor, reference: Reference) -> dict[str, float]:
-    """Scores generated images by every measure except `nearest_images`.
+    Of those it needs `pretrained/reference.pt` alone, which `pretrained/make_reference.py` made.
 
     Args:
-        images: `[N, 1, 28, 28]`, as for `classify`.
+        images: `[N, 1, 28, 28]`, as for `classify`, N at least 6.
 
     Returns:
-        The measures by name: `frechet_distance`; `kid`, the `kernel_distance`; `precision`,
-        `recall`, `density` and `coverage` of `neighbor_scores`. Of the predicted digits, `share_0`
-        to `share_9` are their shares, `smallest_share` is that of the rarest, and `missing_digits`
-        counts those that do not occur; `confident` is the share of images whose most likely digit
-        has a probability above 0.9.
+        The measures by name: `frechet_distance`; `precision`, `recall` and `coverage` of
+        `neighbor_scores`; `smallest_share`, that of the rarest of the predicted digits;
+        `confident`, the share of the images whose most likely digit has a probability above 0.9;
+        and `share_0` to `share_9` of the predicted digits.
 
     Raises:
-        ValueError: there are fewer than 6 images, or one holds NaN.
+        ValueError: there are fewer than 6 images.
+        FloatingPointError: one holds NaN.
+        OSError: a file in `pretrained/` cannot be read.
     """
-    features, probabilities = classify(images, reference.classifier)
+    reference = torch.load(REFERENCE, weights_only=True)
+    features, probabilities = classify(images)
+    real = reference["features"].double()
     shares = probabilities.argmax(1).bincount(minlength=10).double() / len(images)
     # With their lengths left as they are, 58 % of some noise images lie in the balls of real ones.
-    unit, unit_real = F.normalize(features), F.normalize(reference.features)
+    unit, unit_real = F.normalize(features), F.normalize(real)
     return {
-        "frechet_distance": frechet_distance(features, reference.features),
-        "kid": kernel_distance(features, reference.features),
-        **neighbor_scores(unit, unit_real, real_radii=reference.radii),
-        "missing_digits": (shares == 0).sum().item(),
+        "frechet_distance": frechet_distance(features, real),
+        **neighbor_scores(unit, unit_real, reference["radii"]),
         "smallest_share": shares.min().item(),
         "confident": (probabilities.amax(1) > CONFIDENT).double().mean().item(),
         **{f"share_{digit}": share for digit, share in enumerate(shares.tolist())},

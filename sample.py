@@ -1,12 +1,12 @@
 """Generates images with a trained generator; without a run, with the repository's pretrained one.
 
 python sample.py                                     samples.png: 64 digits
-python sample.py GAN_logs/<date_time> --animate      animation.gif: a walk through latent space
+python sample.py GAN_logs/<name> --animate           animation.gif: a walk through latent space
 python sample.py --arrays 60000                      samples.npz: images, latents, labels
 python sample.py --digit 7                           sevens only, in each of these
 """
 
-import io
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,60 +15,56 @@ import torch
 from torch import Tensor
 
 import command_line
-from checkpoint import replace_file
-from metrics import CONFIDENT, classify, load_classifier
+from metrics import CONFIDENT, classify
 from train_torch import GAN, PRETRAINED, slerp
-from utils import gif, image_grid, png, to_gray
+from utils import image_grid, save_gif, to_gray
 
 FRAMES, FRAME_SECONDS = 14, 0.05  # of an animation, from one latent to the next
 
 
-class DigitGAN(GAN):
-    """A GAN that generates one `digit` only, to be set after it was loaded."""
+def latents_of(
+    model: GAN, digit: int, batch_size: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Latents `[B, z_dim]` whose images the classifier gives more than 90 % for this digit.
 
-    digit: int
-
-    def latents(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """Latents `[B, z_dim]` whose images the classifier gives more than 90 % for this digit.
-
-        Raises:
-            OSError: there is none among a thousand.
-        """
-        found, classifier = torch.empty(0, self.z_dim), load_classifier()
-        while len(found) < batch_size:
-            z = super().latents(1000, generator)
-            _, probabilities = classify(self.generate(z), classifier)
-            confident = z[probabilities[:, self.digit] > CONFIDENT]
-            if len(confident) == 0:
-                raise OSError(f"no confident {self.digit} among 1,000 samples")
-            found = torch.cat([found, confident])
-        return found[:batch_size]
+    Raises:
+        OSError: there is none among a thousand.
+    """
+    found = torch.empty(0, model.z_dim)
+    while len(found) < batch_size:
+        z = GAN.latents(model, 1000, generator)
+        _, probabilities = classify(model.generate(z))
+        confident = z[probabilities[:, digit] > CONFIDENT]
+        if len(confident) == 0:
+            raise OSError(f"no confident {digit} among 1,000 samples")
+        found = torch.cat([found, confident])
+    return found[:batch_size]
 
 
-def animation(model: GAN, rows: int, columns: int, scale: int, rng: torch.Generator) -> bytes:
+def save_animation(
+    path: Path, model: GAN, rows: int, columns: int, scale: int, rng: torch.Generator
+) -> None:
     """A looping GIF of a grid whose digits walk through latent space, back to where they began."""
     stops = [model.latents(rows * columns, rng) for _ in range(4)]
-    frames = [
+    frames = (
         image_grid(model.generate(slerp(start, end, step / FRAMES)), columns, scale)
         for start, end in zip(stops, [*stops[1:], stops[0]], strict=True)
         for step in range(FRAMES)
-    ]
-    return gif(frames, [FRAME_SECONDS] * len(frames))
+    )
+    save_gif(path, frames, [FRAME_SECONDS] * len(stops) * FRAMES)
 
 
-def arrays(model: GAN, count: int, rng: torch.Generator) -> bytes:
+def save_arrays(path: Path, model: GAN, count: int, rng: torch.Generator) -> None:
     """A `.npz` file of samples, their latents and the labels that the classifier predicts.
 
     They are `images`, uint8 `[N, 28, 28]`, `latents`, float32 `[N, z_dim]`, and `labels`, uint8
     `[N]`.
     """
-    latents = model.latents(count, rng)
-    images = torch.cat([to_gray(model.generate(z)) for z in latents.split(1000)])
-    _, probabilities = classify(images, load_classifier())
-    labels = probabilities.argmax(1).byte()
-    buffer = io.BytesIO()
-    np.savez(buffer, images=images[:, 0].numpy(), latents=latents.numpy(), labels=labels.numpy())
-    return buffer.getvalue()
+    z = model.latents(count, rng)
+    images = torch.cat([to_gray(model.generate(part)) for part in z.split(1000)])
+    labels = classify(images)[1].argmax(1).byte()
+    with open(path, "wb") as file:  # numpy would append .npz to a path
+        np.savez(file, images=images[:, 0].numpy(), latents=z.numpy(), labels=labels.numpy())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -84,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     what("--interpolate", action="store_true", help="rows of interpolations, as a PNG")
     what("--animate", action="store_true", help="a walk through latent space, as a looping GIF")
     npz = "N images with latents and predicted labels, as a .npz file for numpy.load"
-    count = command_line.checked(int, "an integer from 1 to 1000000", lambda n: 1 <= n <= 10**6)
-    what("--arrays", type=count, metavar="N", help=npz)
+    what("--arrays", type=command_line.positive, metavar="N", help=npz)
     add = parser.add_argument_group("options for the output").add_argument
     add("--digit", type=int, choices=range(10), help="generate this digit only")
     size = {"type": command_line.positive, "nargs": 2, "metavar": ("ROWS", "COLUMNS")}
@@ -93,34 +88,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     scale = "upscaling factor (default: %(default)s)"
     add("--scale", type=command_line.positive, default=3, help=scale)
     seed = "seed of the latents (default: %(default)s)"
-    add("--seed", type=command_line.natural, default=0, help=seed)
+    add("--seed", type=command_line.seed, default=0, help=seed)
     add("--raw", action="store_true", help="use the last weights, not the averaged ones")
     out = "output file (default: samples.png, ... in this directory)"
     add("--out", type=command_line.path, help=out)
     args = parser.parse_args(argv)
-    try:
-        gan = GAN if args.digit is None else DigitGAN
-        model = gan.from_checkpoint(args.run, raw=args.raw)
-    except OSError as error:
-        parser.error(str(error))
 
-    if isinstance(model, DigitGAN):
-        model.digit = args.digit
+    model = GAN.from_checkpoint(args.run, raw=args.raw)
+    if args.digit is not None:
+        model.latents = functools.partial(latents_of, model, args.digit)
     (rows, columns), rng = args.grid, torch.Generator().manual_seed(args.seed)
     if args.arrays:
-        path, content = "samples.npz", arrays(model, args.arrays, rng)
+        path = Path(args.out or "samples.npz")
+        save_arrays(path, model, args.arrays, rng)
     elif args.animate:
-        path, content = "animation.gif", animation(model, rows, columns, args.scale, rng)
+        path = Path(args.out or "animation.gif")
+        save_animation(path, model, rows, columns, args.scale, rng)
     elif args.interpolate:
+        path = Path(args.out or "interpolation.png")
         images = model.interpolate(rows, max(0, columns - 2), rng).flatten(0, 1)
-        path, content = "interpolation.png", png(image_grid(images, max(2, columns), args.scale))
+        image_grid(images, max(2, columns), args.scale).save(path, "PNG")
     else:
-        images = model.sample(rows * columns, rng)
-        path, content = "samples.png", png(image_grid(images, columns, args.scale))
-    path = Path(args.out or path)
-    replace_file(path, content)
+        path = Path(args.out or "samples.png")
+        image_grid(model.sample(rows * columns, rng), columns, args.scale).save(path, "PNG")
     print(path)
 
 
 if __name__ == "__main__":
-    command_line.run(main, OSError)
+    command_line.run(main)

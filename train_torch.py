@@ -11,13 +11,12 @@ the model with its two training steps, the sample grids, one epoch, the run, the
 
 import argparse
 import copy
-import functools
-import hashlib
+import importlib
 import inspect
 import json
 import os
+import pkgutil
 import random
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -33,21 +32,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import command_line
 import utils
-from checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, load_parts, make_run_dir
-from metrics import Reference, score
+from checkpoint import CHECKPOINT, load_checkpoint, load_parts, make_run_dir, save_checkpoint
+from metrics import SCORES, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
-# What a resumed run may change, since it hardly changes the result. All else are hyperparameters.
-MAY_CHANGE = {"epochs", "data_dir", "num_workers", "log_dir", "save_every", "job_id", "resume"}
-MAY_CHANGE |= {"device", "precision", "progress_bar"}
+# What belongs to place and machine, and is not saved; what a run that goes on may change, since it
+# hardly changes the result. All else are hyperparameters.
+NOT_SAVED = {"log_dir", "name", "device", "progress_bar"}
+MAY_CHANGE = {"epochs", "data_dir", "num_workers", "save_every", "precision"}
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
@@ -67,6 +67,7 @@ class GAN(nn.Module):
     Attributes:
         averaged: the generator with averaged weights, which are calmer and better than those of
             any one step; samples are generated with it.
+        steps_done: number of training steps so far.
     """
 
     def __init__(
@@ -80,20 +81,40 @@ class GAN(nn.Module):
         r1: float = 0.3,
     ):
         super().__init__()
-        self.z_dim, self.ema, self.r1 = z_dim, ema, r1
+        self.z_dim, self.ema, self.r1, self.steps_done = z_dim, ema, r1, 0
         self.generator = GeneratorMLP(z_dim=z_dim, hidden_dims=hidden_dims_gen, dp_rate=dp_rate_gen)
         self.discriminator = DiscriminatorMLP(hidden_dims=hidden_dims_disc, dp_rate=dp_rate_disc)
-        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
 
-    @classmethod
-    def from_args(cls, args: argparse.Namespace) -> "GAN":
-        """A new model with the arguments that `parse_args` returns."""
+    def __getattr__(self, name: str) -> Any:
+        if name == "averaged" and name not in self._modules:
+            # Made on first use, since a subclass may have a generator of its own.
+            self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+        return super().__getattr__(name)
+
+    @staticmethod
+    def from_args(args: argparse.Namespace) -> "GAN":
+        """A new model of the class `args.gan`, MODULE:CLASS, with the arguments of `parse_args`.
+
+        Raises:
+            argparse.ArgumentTypeError: there is no such subclass, or it takes other arguments.
+        """
         networks = args.hidden_dims_gen, args.hidden_dims_disc, args.dp_rate_gen, args.dp_rate_disc
-        return cls(*networks, args.z_dim, ema=args.ema, r1=args.r1)
+        try:
+            gan = pkgutil.resolve_name(args.gan)
+            if not issubclass(gan, GAN) and "GAN" in (base.__name__ for base in gan.__mro__):
+                # A notebook has run this file again: the module has the GAN of before.
+                gan = getattr(importlib.reload(sys.modules[gan.__module__]), gan.__name__)
+            if not issubclass(gan, GAN):
+                raise TypeError("not a subclass of train_torch.GAN")
+            inspect.signature(gan).bind(*networks, args.z_dim, ema=args.ema, r1=args.r1)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            where = "looked for beside train_torch.py and on PYTHONPATH"
+            raise argparse.ArgumentTypeError(f"--gan {args.gan}: {error} ({where})") from None
+        return gan(*networks, args.z_dim, ema=args.ema, r1=args.r1)
 
-    @classmethod
-    def from_checkpoint(cls, run: str | Path = PRETRAINED, raw: bool = False) -> "GAN":
-        """The trained generator of a run directory or a checkpoint file, on the CPU.
+    @staticmethod
+    def from_checkpoint(run: str | Path = PRETRAINED, raw: bool = False) -> "GAN":
+        """The trained model of a run directory or a checkpoint file, on the CPU.
 
         Only `averaged` has trained weights, with which samples are generated.
 
@@ -103,10 +124,11 @@ class GAN(nn.Module):
 
         Raises:
             OSError: there is no checkpoint, or it does not fit this version or models.py.
+            argparse.ArgumentTypeError: as `from_args`.
         """
-        saved, part = load_checkpoint(run), "generator" if raw else "averaged"
-        model = cls.from_args(argparse.Namespace(**saved["args"]))
-        load_parts(saved, {part: model.averaged})
+        saved = load_checkpoint(run)
+        model = GAN.from_args(argparse.Namespace(**saved["args"]))
+        load_parts(saved, {"generator" if raw else "averaged": model.averaged})
         return model
 
     @property
@@ -200,12 +222,12 @@ class GAN(nn.Module):
         return loss, {"loss": loss.detach()}
 
     @torch.no_grad()
-    def update_average(self, steps_done: int) -> None:
+    def update_average(self) -> None:
         """Moves the averaged weights towards the generator's, after a step of its optimizer.
 
         Floating-point buffers, such as batch normalization's statistics, are averaged as well.
         """
-        weight = 1 / (1 + min(steps_done / 5, self.ema))
+        weight = 1 / (1 + min(self.steps_done / 5, self.ema))
         weights = self.generator.state_dict()
         for name, mean in self.averaged.state_dict().items():
             new = weights[name]
@@ -227,10 +249,10 @@ def slerp(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
 
 def generate_and_save(
     model: GAN, epoch: int, summary_writer: SummaryWriter, batch_size: int = 64
-) -> Path:
+) -> None:
     """Saves a grid of samples, of the same latents at every epoch and on every device."""
     images = model.sample(batch_size, torch.Generator().manual_seed(0))
-    return utils.save_images(images, 8, "samples", epoch, summary_writer)
+    utils.save_images(images, 8, "samples", epoch, summary_writer)
 
 
 def interpolate_and_save(
@@ -239,11 +261,24 @@ def interpolate_and_save(
     summary_writer: SummaryWriter,
     batch_size: int = 64,
     interpolation_steps: int = 5,
-) -> Path:
+) -> None:
     """Saves a grid of interpolations, one per row, of the same latents at every epoch."""
     images = model.interpolate(batch_size, interpolation_steps, torch.Generator().manual_seed(0))
     columns = interpolation_steps + 2
-    return utils.save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
+    utils.save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
+
+
+def score_samples(model: GAN, num_samples: int) -> dict[str, float]:
+    """Scores of samples, of the same latents at every epoch; see metrics.py."""
+    return score(model.sample(num_samples, torch.Generator().manual_seed(0)))
+
+
+def save_samples(model: GAN, epoch: int, summary_writer: SummaryWriter, scored: int = 0) -> None:
+    """Saves both grids, and the scores of so many samples."""
+    generate_and_save(model, epoch, summary_writer)
+    interpolate_and_save(model, epoch, summary_writer, batch_size=16)
+    if scored:
+        utils.save_scores(summary_writer, score_samples(model, scored), epoch, model.steps_done)
 
 
 def train_gan(
@@ -275,7 +310,7 @@ def train_gan(
         # 8th step with 8 times its weight, has the same effect for less time (Karras et al., 2020).
         with precision:
             loss, values = model.discriminator_step(x_real)
-            if model.r1 and logger_gen.step % PENALTY_EVERY == 0:
+            if model.r1 and model.steps_done % PENALTY_EVERY == 0:
                 loss = loss + PENALTY_EVERY * model.r1 / 2 * model.gradient_penalty(x_real)
         optimizer_disc.zero_grad()
         loss.backward(inputs=weights_disc)
@@ -288,7 +323,8 @@ def train_gan(
         optimizer_gen.zero_grad()
         loss.backward(inputs=weights_gen)
         optimizer_gen.step()
-        model.update_average(logger_gen.step)
+        model.update_average()
+        model.steps_done += 1
         logger_gen.add_values(values)
 
         if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
@@ -315,154 +351,136 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     torch.manual_seed(int(seeds[2]))
 
 
-def load_reference(**data: Any) -> Reference:
-    """The test images as the reference of scores.
-
-    Raises:
-        OSError: there are none; another mnist.py need not provide any.
-    """
-    if "train" not in inspect.signature(mnist).parameters:
-        raise OSError("this mnist.py has no parameter `train`, and so no test images")
-    test = mnist(**data, download=False, train=False).dataset
-    if not isinstance(getattr(test, "images", None), Tensor):
-        raise OSError("the dataset of this mnist.py has no tensor `images`")
-    try:
-        return Reference.of(test.images)
-    except ValueError as error:
-        raise OSError(f"test images: {error}") from None
+def make_optimizers(
+    model: GAN, args: argparse.Namespace
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Adam for the generator and Adam for the discriminator, each with its own learning rate."""
+    options = {"betas": args.betas, "fused": True}
+    optimizer_gen = torch.optim.Adam(model.generator.parameters(), args.lr, **options)
+    optimizer_disc = torch.optim.Adam(model.discriminator.parameters(), args.lr_disc, **options)
+    return optimizer_gen, optimizer_disc
 
 
-def find_reference(**data: Any) -> Reference | None:
-    """The reference of `load_reference`; without one, a printed line says why."""
-    try:
-        return load_reference(**data)
-    except OSError as error:
-        print(f"Scores:      none ({error})")
-        return None
-
-
-def hash_of(dataset: Dataset) -> str | None:
-    """Tells whether a resumed run has the same data; None without `images`, as with transforms."""
-    if not isinstance(images := getattr(dataset, "images", None), Tensor):
-        return None
-    return hashlib.blake2b(images.cpu().numpy().tobytes(), digest_size=16).hexdigest()
-
-
-def score_samples(model: GAN, reference: Reference, num_samples: int) -> dict[str, float]:
-    """Scores of samples, of the same latents at every epoch; see metrics.py."""
-    return score(model.sample(num_samples, torch.Generator().manual_seed(0)), reference)
-
-
-@torch.no_grad()
-def discriminator_probabilities(model: GAN, training: Tensor, test: Tensor) -> dict[str, float]:
-    """Mean D(x) of training images, test images and as many samples, without dropout.
-
-    Real images are `[N, 1, 28, 28]`, floating point in [-1, 1] or uint8. *D* has never seen the
-    test images: a higher mean for training images says how far it has memorized these.
-    """
-    samples = model.sample(len(test), torch.Generator().manual_seed(0))
-    of = {"training": training, "test": test, "samples": samples}
-    images = {name: utils.from_gray(utils.to_gray(x.to(model.device))) for name, x in of.items()}
-    discriminator = model.discriminator.eval()
-    return {name: discriminator(x).sigmoid().mean().item() for name, x in images.items()}
-
-
-def main(args: argparse.Namespace, gan: type[GAN] = GAN) -> None:
+def main(args: argparse.Namespace) -> None:
     """Trains a GAN with the arguments that `parse_args` returns, in the run directory it prints.
-
-    Args:
-        gan: a subclass of `GAN` trains networks, steps or an average of its own.
 
     Raises:
         OSError: data, log directory or checkpoint could not be read or written.
+        argparse.ArgumentTypeError: the run that is there has other hyperparameters.
         FloatingPointError: training diverged; the last checkpoint predates it.
     """
     data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
-    options = {"num_workers": args.num_workers, "download": not args.resume}
-    loader = mnist(**data, batch_size=args.batch_size, **options)
-    reference = functools.cache(lambda: find_reference(**data))  # made for the first scores
-    data_hash = hash_of(loader.dataset)
+    loader = mnist(**data, batch_size=args.batch_size, num_workers=args.num_workers)
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
 
     seed_everything(args.seed)
-    model = gan.from_args(args).to(args.device)
-    adam = {"betas": args.betas, "fused": True}
-    optimizer_gen = torch.optim.Adam(model.generator.parameters(), args.lr, **adam)
-    optimizer_disc = torch.optim.Adam(model.discriminator.parameters(), args.lr_disc, **adam)
-    run_dir = Path(args.resume or make_run_dir(args.log_dir, args.name, args.job_id))
-    checkpoint = Checkpoint(run_dir, model, optimizer_gen, optimizer_disc, data_hash)
-    epochs_done = checkpoint.load() if args.resume else 0
-    step = epochs_done * len(loader)
-    bars = args.progress_bar and sys.stderr is not None  # it may have been closed
+    model = GAN.from_args(args).to(args.device)
+    optimizers = make_optimizers(model, args)
+    parts = {name: getattr(model, name) for name in ("generator", "discriminator", "averaged")}
+    parts |= zip(("optimizer_gen", "optimizer_disc"), optimizers, strict=True)
+    run_dir = make_run_dir(args.log_dir, args.name)
+    epochs_done, saved_at = start_or_resume(run_dir, args, parts), time.monotonic()
+    step = model.steps_done = epochs_done * len(loader)
+    bf16 = args.precision == "bf16" or (args.precision == "auto" and has_bf16(args.device))
+    scored = model.sample(1, torch.Generator().manual_seed(0)).shape[1:] == (1, 28, 28)
+    print_start(run_dir, epochs_done, bf16, scored)
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
-    with SummaryWriter(run_dir, purge_step=step + 1) as writer:
-        checkpoint.save(epochs_done, args)  # --epochs may have been raised
-        (run_dir / "args.json").write_text(json.dumps(vars(args), indent=2))
-        logger_gen = utils.TensorBoardLogger(writer, name="generator", step=step)
-        logger_disc = utils.TensorBoardLogger(writer, name="discriminator", step=step)
+    with SummaryWriter(run_dir, purge_step=step + 1 if step else 0) as writer:
+        networks = "generator", "discriminator"
+        loggers = [utils.TensorBoardLogger(writer, name=name, step=step) for name in networks]
         if epochs_done == 0:
-            utils.log_run(writer, {k: v for k, v in vars(args).items() if k not in MAY_CHANGE})
-            generate_and_save(model, 0, writer)
-            interpolate_and_save(model, 0, writer, batch_size=16)
-        print_start(run_dir, args.bf16, epochs_done)
-
-        bar = tqdm(desc="epochs", total=args.epochs, initial=epochs_done, disable=not bars)
-        for epoch in range(epochs_done + 1, args.epochs + 1):
+            utils.log_run(writer, {k: v for k, v in to_save(args).items() if k not in MAY_CHANGE})
+            save_samples(model, 0, writer)
+        epochs, bar = range(epochs_done + 1, args.epochs + 1), {"disable": not args.progress_bar}
+        for epoch in tqdm(epochs, "epochs", args.epochs, initial=epochs_done, **bar):
             started = time.perf_counter()
             seed_everything(args.seed, epoch)
             # A high rate learns fast, but then even averaged weights jitter about the best ones.
             decay = min(1, args.decay_from / epoch)
-            optimizer_gen.param_groups[0]["lr"] = decay * args.lr
-            optimizer_disc.param_groups[0]["lr"] = decay * args.lr_disc
-            optimizers = optimizer_gen, optimizer_disc
-            train_gan(model, loader, logger_gen, logger_disc, *optimizers, bars, args.bf16)
+            for optimizer, rate in zip(optimizers, (args.lr, args.lr_disc), strict=True):
+                optimizer.param_groups[0]["lr"] = decay * rate
+            train_gan(model, loader, *loggers, *optimizers, args.progress_bar, bf16)
             seconds = time.perf_counter() - started
-            step = logger_gen.step
-            writer.add_scalar("seconds_per_epoch", seconds, step)
+            writer.add_scalar("seconds_per_epoch", seconds, model.steps_done)
 
             grids_due = epoch in (*EARLY_EPOCHS, args.epochs) or epoch % args.save_every == 0
             if grids_due:
-                generate_and_save(model, epoch, writer)
-                interpolate_and_save(model, epoch, writer, batch_size=16)
-                if reference():
-                    utils.log_scores(writer, score_samples(model, reference(), 2000), step)
-                    if data_hash:  # else the data set has no images to index
-                        real = loader.dataset.images[:2000], reference().images[:2000]
-                        means = discriminator_probabilities(model, *real)
-                        utils.log_scalars(writer, "probability", means, step)
-                if not bars:
-                    print_epoch(epoch, args.epochs, seconds, loss_text(logger_gen, logger_disc))
-            if grids_due or time.monotonic() - checkpoint.saved_at > CHECKPOINT_SECONDS:
+                save_samples(model, epoch, writer, 2000 if scored else 0)
+                if not args.progress_bar:
+                    print_epoch(epoch, args.epochs, seconds, loss_text(*loggers))
+            if grids_due or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
-                checkpoint.save(epoch, args)
-            bar.update()
-        bar.close()
+                save_checkpoint(run_dir / CHECKPOINT, epoch, to_save(args), parts)
+                saved_at = time.monotonic()
 
-        if reference():  # at a step that a run which is resumed here will purge
-            scores = {"epochs": args.epochs, **score_samples(model, reference(), 10_000)}
-            utils.save_scores(writer, scores, step + 1)
-        utils.save_film(run_dir)  # last: a run that has it is finished
-    print(f"Film:        {run_dir / utils.FILM}\nCheckpoint:  {checkpoint.path}")
+        if scored:  # at a step that a run which goes on here will purge
+            scores = score_samples(model, 10_000)
+            utils.save_scores(writer, scores, args.epochs, model.steps_done + 1, "final")
+            print(*(f"{name:<20}{scores[name]:.4g}" for name in SCORES), sep="\n")
+    utils.save_film(run_dir)
+    print(f"Film:        {run_dir / utils.FILM}")
 
 
-def print_start(run_dir: Path, bf16: bool, epochs_done: int) -> None:
-    """Prints where the run writes to, how to watch it and, after any kill, how to resume it."""
-    if epochs_done:
-        print(f"Resumed:     after epoch {epochs_done}")
+def to_save(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that are saved with a run."""
+    return {name: value for name, value in vars(args).items() if name not in NOT_SAVED}
+
+
+def start_or_resume(run_dir: Path, args: argparse.Namespace, parts: dict[str, Any]) -> int:
+    """Loads the state of a run from its checkpoint, which is made if there is none.
+
+    Returns:
+        How many epochs are done.
+
+    Raises:
+        OSError: the checkpoint cannot be written or read, or belongs to another models.py.
+        argparse.ArgumentTypeError: the run has other hyperparameters, or more epochs.
+    """
+    path, given = run_dir / CHECKPOINT, to_save(args)
+    if not path.exists():
+        save_checkpoint(path, 0, given, parts, replace=False)
+    saved = load_checkpoint(path)
+    wrong = [
+        f"--{name}: the run has {saved['args'][name]}, not {value}"
+        for name, value in given.items()
+        if name not in MAY_CHANGE and value != saved["args"].get(name, value)
+    ]
+    if args.epochs < saved["epoch"]:
+        wrong.append(f"--epochs: {saved['epoch']} are done, more than {args.epochs}")
+    if wrong:
+        raise argparse.ArgumentTypeError(f"argument {wrong[0]}; another --name starts a new run")
+    load_parts(saved, parts)
+    if given != saved["args"]:  # such as a larger --epochs
+        save_checkpoint(path, saved["epoch"], given, parts)
+    (run_dir / "args.json").write_text(json.dumps(given, indent=2))
+    return saved["epoch"]
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device is a CPU that has instructions for bfloat16 matmuls.
+
+    On an accelerator, an H200, a step takes 1.2 times as long in bfloat16.
+    """
+    of_cpu = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch cannot tell
+    return device == "cpu" and any(map(of_cpu.get, ("avx512_bf16", "amx_bf16", "bf16")))
+
+
+def print_start(run_dir: Path, epochs_done: int, bf16: bool, scored: bool) -> None:
+    """Prints where the run writes to, how to watch it and, after any kill, how to go on with it."""
+    print(f"{epochs_done} epochs done" if epochs_done else "new run", f"in {run_dir}")
+    print(f"To go on:    the same command with --name {run_dir.name}, whatever has stopped it")
+    print(f'TensorBoard: tensorboard --logdir "{run_dir.parent}" --samples_per_plugin images=1000')
     print(f"Precision:   {'bf16' if bf16 else 'fp32'}")
-    print(f"Logs:        {run_dir}")
-    log_dir = shlex.quote(run_dir.parent.as_posix())
-    print(f"TensorBoard: tensorboard --logdir {log_dir} --samples_per_plugin images=1000")
-    program = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]  # python [-m] this script
-    print(f"To resume:   {shlex.join([*program, '--resume', run_dir.as_posix()])}")
+    if not scored:
+        print("Scores:      none, since images are not [1, 28, 28]")
 
 
 def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
     """Prints one line about an epoch, and how long the rest will take."""
     left = timedelta(seconds=round(seconds * (epochs - epoch)))
-    print(f"epoch {epoch:>3}/{epochs}: {means}, {seconds:.1f} s/epoch, {left} left", flush=True)
+    print(f"epoch {epoch:>3}/{epochs}: {means}, {seconds:.1f} s/epoch, {left} left")
 
 
 def make_parser() -> command_line.Parser:
@@ -473,10 +491,13 @@ def make_parser() -> command_line.Parser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         argument_default=argparse.SUPPRESS,  # for those that are off by default: see below
     )
-    natural, positive, share = command_line.natural, command_line.positive, command_line.share
+    natural, positive = command_line.natural, command_line.positive
+    share, weight = command_line.share, command_line.weight
     widths = {"type": positive, "nargs": "*", "metavar": "WIDTH"}
 
     add = parser.add_argument_group("model").add_argument
+    gan = "subclass of GAN, with networks or steps of your own"
+    add("--gan", default="train_torch:GAN", metavar="MODULE:CLASS", help=gan)
     add("--z_dim", type=positive, default=32, help="length of a latent vector")
     add("--hidden_dims_gen", default=[128, 256, 512], help="generator's hidden layers", **widths)
     add("--hidden_dims_disc", default=[512, 256], help="discriminator's hidden layers", **widths)
@@ -489,94 +510,47 @@ def make_parser() -> command_line.Parser:
     add("--batch_size", type=positive, default=128, help="images per step")
     add("--lr", type=share, default=2e-3, help="generator's learning rate")
     add("--lr_disc", type=share, default=1e-3, help="discriminator's learning rate")
-    decay = "epoch from which both rates fall as 1 / epoch"
-    add("--decay_from", type=positive, default=20, help=decay)
+    add("--decay_from", type=positive, default=20, help="epoch from which both fall as 1 / epoch")
     pair = {"nargs": 2, "metavar": ("BETA1", "BETA2")}
     add("--betas", type=share, default=[0.0, 0.99], help="Adam's decay rates", **pair)
-    penalty = "weight of the gradient penalty; 0: off"
-    add("--r1", type=command_line.weight, default=0.3, help=penalty)
+    add("--r1", type=weight, default=0.3, help="weight of the gradient penalty; 0: off")
 
-    run = parser.add_argument_group("run")
-    add = run.add_argument
-    add("--seed", type=natural, default=42, help="seed of every random number")
+    add = parser.add_argument_group("run").add_argument
+    add("--seed", type=command_line.seed, default=42, help="seed of every random number")
     add("--device", type=command_line.device, default="auto", help="auto, cpu, cuda, mps, ...")
-    precision = "of matmuls; auto: bf16 on processors that have instructions for it"
-    add("--precision", choices=["auto", "fp32", "bf16"], default="auto", help=precision)
-    add("--data_dir", type=command_line.directory, help="has MNIST/raw/*.gz, if data/ does not")
+    precision = {"choices": ["auto", "fp32", "bf16"], "default": "auto"}
+    add("--precision", help="auto: bf16 on CPUs that have instructions for it", **precision)
+    add("--data_dir", type=command_line.path, help="has MNIST/raw/, if not data/")
     add("--num_workers", type=natural, default=0, help="data-loading processes")
-    resume = run.add_mutually_exclusive_group().add_argument
-    resume("--resume", metavar="RUN", help="resume the run of this run directory or checkpoint")
-    job = "resume this job's run in --log_dir, or start it"
-    resume("--job_id", type=command_line.name, help=job)
 
     add = parser.add_argument_group("logging").add_argument
-    logs = "directory of all runs"
+    name = "run directory in --log_dir, instead of date and time; the run that is there goes on"
     between = "epochs between sample grids; the first are at 0, 1, 2, 3 and 5"
-    add("--log_dir", type=command_line.path, default="GAN_logs/", help=logs)
-    add("--name", type=command_line.name, help="becomes part of the run directory's name")
+    add("--log_dir", type=command_line.path, default="GAN_logs/", help="directory of all runs")
+    add("--name", type=command_line.name, help=name)
     add("--save_every", type=positive, default=10, help=between)
     add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
     return parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line; a run to resume adds the arguments that it was started with.
+    """Parses the command line; a run that is there has its own arguments as defaults.
 
-    `bf16` is what --precision means on this device. Errors are one line and exit with status 2.
+    Errors are one line and exit with status 2.
+
+    Raises:
+        OSError: the run's checkpoint cannot be read.
     """
-    off = {"data_dir": None, "resume": None, "job_id": None, "name": None, "progress_bar": False}
     parser = make_parser()
-    args = parser.parse_args(argv, argparse.Namespace(**off, bf16=None))
-    if args.job_id:
-        runs = Path(args.log_dir).glob(f"*_job{args.job_id}/{CHECKPOINT}")
-        try:  # a name may end like a job's number
-            own = [run for run in runs if load_checkpoint(run)["args"]["job_id"] == args.job_id]
-        except OSError as error:
-            parser.error(f"argument --job_id: {error}")
-        args.resume = max(map(str, own), default=None)
-    if args.resume is not None:
-        given = {word.split("=")[0][2:] for word in argv or sys.argv[1:] if word.startswith("--")}
-        take_saved(args, given, parser)
-    else:
-        try:
-            command_line.directory(args.log_dir, write=True)
-        except argparse.ArgumentTypeError as error:
-            parser.error(f"argument --log_dir: {error}")
-    supported, before = command_line.supports_bf16(args.device), args.bf16
-    if args.precision == "bf16" and not supported:
-        parser.error(f"argument --precision: {args.device} has no instructions for 'bf16'")
-    # Of accelerators an H200 was measured: a step is 1.2 times as long in bf16.
-    wanted = args.precision == "bf16" or (args.precision == "auto" and args.device == "cpu")
-    args.bf16 = supported and wanted
-    if before not in (None, args.bf16):
-        print("Precision:   another one than before, so numbers will differ from those of one run")
+    unset = {"data_dir": None, "name": None, "progress_bar": False}  # defaults not to be shown
+    args = parser.parse_args(argv, argparse.Namespace(**unset))
+    if args.name and Path(args.log_dir, args.name, CHECKPOINT).exists():
+        run = load_checkpoint(Path(args.log_dir, args.name))
+        own = {name: value for name, value in run["args"].items() if name in to_save(args)}
+        args = parser.parse_args(argv, argparse.Namespace(**unset | own))
     return args
 
 
-def take_saved(args: argparse.Namespace, given: set[str], parser: command_line.Parser) -> None:
-    """Replaces arguments that were not given by those of the run to resume."""
-    try:
-        saved = load_checkpoint(args.resume)
-    except OSError as error:
-        parser.error(f"argument --resume: {error}")
-    if saved["path"].parts[-2:] != CHECKPOINT.parts:
-        parser.error(f"argument --resume: {args.resume} is not in a run directory")
-    for name in vars(args).keys() - {"device", "progress_bar"}:
-        now = getattr(args, name)
-        value = saved["args"].get(name, now)
-        if name not in given:
-            setattr(args, name, value)
-        elif name not in MAY_CHANGE and now != value:
-            parser.error(f"argument --{name}: the run has {value}, not {now}")
-    run_dir = saved["path"].parents[1]
-    args.resume, film = str(run_dir), run_dir / utils.FILM
-    has_film = film.exists() and film.stat().st_mtime >= saved["path"].stat().st_mtime
-    if args.epochs < saved["epoch"] or (args.epochs == saved["epoch"] and has_film):
-        message = f"{run_dir} has finished {saved['epoch']} epochs; for more, raise --epochs"
-        if "job_id" in given:
-            parser.error(f"argument --job_id: {message}; for a new run, another number")
-        parser.exit(message=f"{message}\n")
-
-
 if __name__ == "__main__":
-    command_line.run(lambda: main(parse_args()), OSError, FloatingPointError)
+    sys.modules["train_torch"] = sys.modules["__main__"]  # for the modules of --gan
+    command_line.run(lambda: main(parse_args()))

@@ -1,28 +1,21 @@
 """Images, and everything that goes to TensorBoard: means of scalars, grids, hyperparameters."""
 
-import io
 import json
 import math
-import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from checkpoint import replace_file
-
-# The scores that have curves, are printed at a run's end, and make the README's table.
-QUALITY = ["frechet_distance", "kid", "precision", "recall", "density", "coverage"]
-QUALITY += ["smallest_share", "confident"]
 CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of each
     "Is the discriminator winning?": {
         "D(x) of real and D(G(z)) of generated images": [
@@ -32,16 +25,9 @@ CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of
         "Losses": ["generator/loss", "discriminator/loss"],
         "Accuracy": ["discriminator/accuracy_real", "discriminator/accuracy_fake"],
     },
-    "Is the discriminator memorizing?": {
-        "D(x) of training and of test images, and of samples": [
-            "probability/training",
-            "probability/test",
-            "probability/samples",
-        ],
-    },
     "Are the digits getting better?": {
         "Fréchet distance": ["quality/frechet_distance"],
-        "Coverage and recall": ["quality/coverage", "quality/recall"],
+        "Precision and recall": ["quality/precision", "quality/recall"],
         "Share of the rarest digit": ["quality/smallest_share"],
         "Share of confidently classified digits": ["quality/confident"],
     },
@@ -50,23 +36,15 @@ CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of
     },
 }
 ABOUT = """
-- **D(x) and D(G(z))**, under *Custom Scalars*: probabilities that the discriminator gives real and
-  generated images for being real. Healthy: apart at first, then both close to 0.5. At 1 and 0 the
-  discriminator has won, and the generator hardly improves.
+- **D(x) and D(G(z))**: probability of being real that *D* gives to real and to generated images.
+  Healthy: apart at first, then both close to 0.5. At 1 and 0 *D* has won, and *G* hardly improves.
 - **Losses**: 0.693 is guessing. They tell who is ahead, not how good the digits are.
-- **Accuracy**: shares of real and of generated images that are classified correctly.
-- **D(x) of training and of test images**: after an epoch, means over 2,000. The discriminator has
-  never seen the test images: where it prefers training images to them, it memorizes.
-- **Fréchet distance**: how far the generated images are from the test images; lower is better, and
-  comparable only for the same number of images.
-- **Coverage and recall**: shares of the test images that have generated ones near.
-- **Share of the rarest digit**: 0.1 would be equal shares; towards 0, a digit has gone missing.
-  *Histograms* shows all ten.
-- **Share of confidently classified digits**: the classifier gives one digit more than 90 %. Of the
-  test images 0.988 are; of the samples, the rest are what one sees as malformed.
-- **Seconds per epoch**: without sample grids, scores and checkpoints.
-- **Samples, interpolation**, under *Images*: always of the same latents; move the slider.
-- **HPARAMS** compares the hyperparameters and final scores of all runs.
+- **Fréchet distance**: how far samples are from MNIST's test images; lower is better.
+- **Precision and recall**: shares of the samples that look real, and of the test images that have
+  samples near them.
+- **Share of the rarest digit**: 0.1 would be equal shares; at 0, a digit has gone missing.
+- **Confident**: the classifier gives one digit more than 90 %. Of the test images, 0.988 are.
+- **Images** are always of the same latents. **HPARAMS** compares hyperparameters and final scores.
 """
 FILM = "progress.gif"  # in a run directory: its sample grids as a film
 DIVERGED = 1e4  # a mean beyond this is no longer a loss that training comes back from
@@ -83,9 +61,6 @@ class TensorBoardLogger:
         avg_window: number of steps in a mean.
         name: values are written as `name/key`, without a name as `key`.
         step: number of steps that were done before.
-
-    Raises:
-        ValueError: `avg_window` is not positive.
     """
 
     def __init__(
@@ -95,8 +70,6 @@ class TensorBoardLogger:
         name: str | None = None,
         step: int = 0,
     ):
-        if avg_window < 1:
-            raise ValueError(f"avg_window must be positive, got {avg_window}")
         self.summary_writer, self.avg_window, self.step = summary_writer, avg_window, step
         self.prefix = f"{name}/" if name else ""
         self.window: dict[str, list[Tensor]] = {}  # values that are in no written mean yet
@@ -156,98 +129,76 @@ def image_grid(images: Tensor, columns: int, scale: int = 1) -> Image.Image:
     gray = torch.cat([gray, gray.new_zeros(-len(gray) % columns, *gray.shape[1:])])
     rows = F.pad(gray, (border, 0, border, 0)).unflatten(0, (-1, columns))
     grid = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # [height, width, C]
-    grid = F.pad(grid, (0, 0, 0, border, 0, border)).expand(-1, -1, 3)
+    grid = F.pad(grid, (0, 0, 0, border, 0, border)).squeeze(2)  # gray images have no channels
     return Image.fromarray(grid.repeat_interleave(scale, 0).repeat_interleave(scale, 1).numpy())
 
 
-def png(image: Image.Image) -> bytes:
-    """The contents of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+def save_gif(path: Path, frames: Iterable[Image.Image], seconds: Sequence[float]) -> None:
+    """Writes a looping GIF, each of whose frames is shown for its seconds.
 
-
-def gif(frames: Sequence[Image.Image], seconds: Sequence[float]) -> bytes:
-    """The contents of a looping GIF file, each of whose frames is shown for its seconds.
-
-    It has 16 gray levels, which take half the space of 256 and look the same.
+    It has 16 levels of each channel, which take half the space of 256 and look the same.
     """
-    frames = [frame.convert("L").point(lambda gray: round(gray / 17) * 17) for frame in frames]
-    buffer, milliseconds = io.BytesIO(), [round(1000 * duration) for duration in seconds]
-    first, *others = frames
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
-    return buffer.getvalue()
+    frames = (frame.point(lambda level: round(level / 17) * 17) for frame in frames)
+    options = {"duration": [round(1000 * duration) for duration in seconds], "loop": 0}
+    next(frames).save(path, "GIF", save_all=True, append_images=frames, **options)
 
 
 def save_images(
     images: Tensor, columns: int, tag: str, epoch: int, summary_writer: SummaryWriter
-) -> Path:
-    """Writes an `image_grid` to TensorBoard and to `<tag>_epoch_NNNN.png` in the run directory.
-
-    Returns:
-        The path of the PNG file.
-    """
+) -> None:
+    """Writes an `image_grid` to TensorBoard and to `<tag>_epoch_NNNN.png` in the run directory."""
     grid = image_grid(images, columns)
-    summary_writer.add_image(tag, np.asarray(grid), epoch, dataformats="HWC")
-    path = Path(summary_writer.log_dir) / f"{tag}_epoch_{epoch:04d}.png"
-    replace_file(path, png(grid))
-    return path
+    summary_writer.add_image(tag, np.asarray(grid.convert("RGB")), epoch, dataformats="HWC")
+    grid.save(Path(summary_writer.log_dir, f"{tag}_epoch_{epoch:04d}.png"), optimize=True)
 
 
-def load_grids(run_dir: Path) -> list[tuple[int, Image.Image]]:
-    """The sample grids of a run, each with its epoch, in this order.
+def sample_grids(run_dir: Path) -> list[tuple[int, Path]]:
+    """The epochs of a run's sample grids, in order, and their files."""
+    paths = {path.stem[len("samples_epoch_") :]: path for path in run_dir.glob("samples_*.png")}
+    return sorted((int(epoch), path) for epoch, path in paths.items() if epoch.isdecimal())
+
+
+def load_grid(path: Path) -> Image.Image:
+    """Reads a sample grid.
 
     Raises:
-        OSError: one is corrupted.
+        OSError: it is corrupted; names the file.
     """
-    grids = []
-    for path in run_dir.glob("samples_epoch_*.png"):
-        epoch = path.stem.removeprefix("samples_epoch_")
-        if not epoch.isdecimal():  # a copy
-            continue
-        try:
-            image = Image.open(path)
+    try:
+        with Image.open(path) as image:
             image.load()
-        except (OSError, SyntaxError) as error:
-            raise OSError(f"{path} is corrupted ({error}): remove it and resume the run") from None
-        grids.append((int(epoch), image))
-    return sorted(grids, key=lambda grid: grid[0])
+            return image
+    except (OSError, SyntaxError) as error:
+        raise OSError(f"{path} is corrupted ({error}): remove it") from None
 
 
 def save_film(run_dir: Path) -> None:
     """Writes a GIF of all sample grids of a run: the same digits, growing from noise."""
-    grids = [image for _, image in load_grids(run_dir)]
-    frames = [grid.resize((2 * grid.width, 2 * grid.height), Image.NEAREST) for grid in grids]
-    replace_file(run_dir / FILM, gif(frames, [0.4] * (len(frames) - 1) + [2]))
+    grids = sample_grids(run_dir)
+    frames = (ImageOps.scale(load_grid(path), 2, Image.NEAREST) for _, path in grids)
+    save_gif(run_dir / FILM, frames, [0.4] * (len(grids) - 1) + [2])
 
 
-def log_scalars(
-    summary_writer: SummaryWriter, group: str, values: Mapping[str, float], step: int
+def save_scores(
+    summary_writer: SummaryWriter,
+    scores: Mapping[str, float],
+    epoch: int,
+    step: int,
+    group: str = "quality",
 ) -> None:
-    """Writes each value as the curve `group/name`."""
-    for name, value in values.items():
-        summary_writer.add_scalar(f"{group}/{name}", value, step)
-
-
-def log_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
-    """Writes scores of `metrics.score` as curves, and a histogram of the generated digits.
+    """Writes scores of `metrics.score`: curves `group/name`, a histogram of digits, `scores.json`.
 
     The step is the optimizer's, not the epoch: a resumed run purges by it what was logged after
     its checkpoint.
     """
-    log_scalars(summary_writer, "quality", {name: scores[name] for name in QUALITY}, step)
+    for name, value in scores.items():
+        if not name.startswith("share_"):  # of which there is a histogram
+            summary_writer.add_scalar(f"{group}/{name}", value, step)
     digits = [digit for digit in range(10) for _ in range(round(1000 * scores[f"share_{digit}"]))]
     bins = [digit - 0.5 for digit in range(11)]
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
-
-
-def save_scores(summary_writer: SummaryWriter, scores: Mapping[str, float], step: int) -> None:
-    """Saves the scores of a run's end in `scores.json` and for HPARAMS, and prints some."""
-    path = Path(summary_writer.log_dir) / "scores.json"
-    replace_file(path, json.dumps(scores, indent=2).encode())
-    log_scalars(summary_writer, "final", scores, step)
-    for name in QUALITY:
-        print(f"{name:<20}{scores[name]:.4g}")
+    text = json.dumps({"epochs": epoch, **scores}, indent=2)
+    Path(summary_writer.log_dir, "scores.json").write_text(text)
 
 
 def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:
@@ -275,14 +226,11 @@ def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None
 
 
 def git_commit() -> str:
-    """The commit of this package's repository, "-dirty" with changes; "unknown" without git."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    options = {"cwd": Path(__file__).resolve().parent, "env": env, "text": True, "check": True}
+    """The commit of this package, "-dirty" with changes; "unknown" if it is in no repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    here = Path(__file__).resolve().parent
     try:
-        # The files of this package may lie inside another repository.
-        tracked = ["git", "ls-files", "--error-unmatch", "utils.py"]
-        subprocess.run(tracked, capture_output=True, **options)
-        describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, **options).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    except OSError:  # there is no git
         return "unknown"
+    return done.stdout.strip() or "unknown"

@@ -5,13 +5,14 @@
     python -m benchmarks.quality --summary              the table of the runs so far, trains nothing
     python -m benchmarks.quality --speedrun             seconds to two distances; leave it idle
 
-A run is a process with one thread and a run directory in --log_dir; runs that were interrupted
-are resumed, finished ones are not repeated.
+A run is a process with one thread and has the name <recipe>-seed<seed> in --log_dir; runs that
+were killed go on, what was scored is not repeated.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,18 +28,20 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import STEPS
-from metrics import score
+from metrics import SCORES, score
 from mnist import mnist
-from train_torch import GAN, load_reference, score_samples
-from utils import QUALITY, git_commit
+from train_torch import GAN, score_samples
+from utils import git_commit
 
 # Epochs after which each recipe is scored, and its flags. Those after "default" change one thing in
 # it; other networks train about as long as 20 epochs of it, with half the rates if "slow".
+COURSE = "--gan benchmarks.gans:CourseGAN --lr 2e-4 --lr_disc 2e-4 --decay_from 1000000"
+COURSE += " --betas 0.5 0.999 --r1 0 --ema 0 --dp_rate_gen 0.1 --dp_rate_disc 0.3 --precision fp32"
 WIDE = "--hidden_dims_gen 256 512 1024 --hidden_dims_disc 1024 512"
 DEEP = "--hidden_dims_gen 128 256 512 1024"
 SLOW = " --lr 1e-3 --lr_disc 5e-4"
 RECIPES = {
-    "course": ([250], ""),
+    "course": ([250], COURSE),
     "default": ([10, 20, 50], ""),
     "fp32": ([10, 20, 50], "--precision fp32"),
     "no_averaging": ([20], "--ema 0"),
@@ -46,45 +49,46 @@ RECIPES = {
     "usual_betas": ([20], "--betas 0.5 0.999"),
     "z_dim_16": ([20], "--z_dim 16"),
     "z_dim_64": ([20], "--z_dim 64"),
-    "layer_norm": ([20, 50], ""),
+    "layer_norm": ([20, 50], "--gan benchmarks.gans:LayerNormGAN"),
     "wide": ([12], WIDE),
     "deep": ([14], DEEP),
     "deep_slow": ([14], DEEP + SLOW),
     "wide_slow": ([12, 50, 100], WIDE + SLOW),
 }
 GOALS = 2.0, 0.5  # what the usual recipe has after 250 epochs; what it never reaches
-MODULES = {"course": "benchmarks.course", "layer_norm": "benchmarks.layer_norm"}  # else train_torch
 
 
 def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
-    """Trains or resumes one run; what it prints goes to a file beside its run directory.
+    """Trains one run, or goes on with it; what it prints goes to a file beside its run directory.
 
     It is extended to each of these numbers of epochs, and scored there: the learning rate depends
     on the epoch alone, so these are the scores of runs of so many epochs.
     """
-    module, job = MODULES.get(recipe, "train_torch"), f"{recipe}-seed{seed}"
-    command = [sys.executable, "-m", module, *RECIPES[recipe][1].split()]
-    command += ["--seed", str(seed), "--job_id", job, "--log_dir", log_dir, "--save_every", "5"]
+    default, flags = RECIPES[recipe]
+    name = f"{recipe}-seed{seed}"
+    command = [sys.executable, "train_torch.py", *flags.split(), "--name", name, "--log_dir"]
+    command += [log_dir, "--seed", str(seed), "--save_every", "5"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for number in epochs or RECIPES[recipe][0]:
-        path = log_dir / f"{job}-epoch{number:03}.json"
+    for number in epochs or default:
+        path = log_dir / f"{name}-epoch{number:03}.json"
         if path.exists():
             continue
-        with open(log_dir / f"{job}.txt", "a") as output:
+        with open(log_dir / f"{name}.txt", "a") as output:
             options = {"cwd": common.REPOSITORY, "env": one_thread, "stdout": output}
-            subprocess.run([*command, "--epochs", str(number)], stderr=output, **options)
-        # Not its exit status: a run that had finished before says so, and exits with 2.
-        files = list(log_dir.glob(f"*_job{job}/scores.json"))
-        scores = json.loads(files[0].read_text()) if files else {"epochs": 0}
-        if scores["epochs"] != number:
-            print(f"{job} failed, or has more than {number} epochs; see {output.name}", flush=True)
+            done = subprocess.run([*command, "--epochs", str(number)], stderr=output, **options)
+        if done.returncode:
+            print(f"{name} failed; see {output.name}", flush=True)
             break
-        if recipe == "course":  # whose samples have dropout on
-            model = GAN.from_checkpoint(files[0].parent)
-            without = score_samples(model, load_reference(), 10_000)
-            scores["frechet_distance_no_dropout"] = without["frechet_distance"]
-        path.write_text(json.dumps(scores, indent=2) + "\n")
-        print(f"{job}: {number} epochs", flush=True)
+        shutil.copy(log_dir / name / "scores.json", path)
+        print(f"{name}: {number} epochs", flush=True)
+
+
+def with_dropout(run: Path) -> dict[str, float]:
+    """Scores of a run's samples with dropout on, as templates do by forgetting `eval()`."""
+    model = GAN.from_checkpoint(run)
+    with torch.no_grad():
+        images = model.averaged.train()(model.latents(10_000, torch.Generator().manual_seed(0)))
+    return score(images)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -95,7 +99,7 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 def summary(log_dir: Path, recipes: Sequence[str]) -> None:
     """Prints a Markdown table, a row for each recipe and number of epochs that was scored."""
-    names = [name.replace("_", " ") for name in QUALITY]
+    names = [name.replace("_", " ") for name in SCORES]
     print("| recipe | seeds | epochs |", " | ".join(names), "|")
     print("|" + " --- |" * (3 + len(names)))
     for recipe in recipes:
@@ -104,15 +108,16 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
             paths = log_dir.glob(f"{recipe}-seed*-epoch{epochs}.json")
             scores = [json.loads(path.read_text()) for path in paths]
             row = [f"`{recipe}`", str(len(scores)), str(int(epochs))]
-            for name in QUALITY:
-                digits = 3 if name in ("frechet_distance", "kid", "smallest_share") else 2
+            for name in SCORES:
+                digits = 3 if name in ("frechet_distance", "smallest_share") else 2
                 row.append(spread([of[name] for of in scores], digits))
             if recipe == "course":
-                off = [of["frechet_distance_no_dropout"] for of in scores]
-                row[3] += f" (dropout off when sampling: {spread(off, 3)})"
+                runs = log_dir.glob("course-seed*/")
+                on = [with_dropout(run)["frechet_distance"] for run in runs]
+                row[3] += f" (dropout on when sampling: {spread(on, 3)})"
             print("|", " | ".join(row), "|")
-    floor = score(mnist().dataset.images[:10_000], load_reference())
-    digits = [f"{floor[name]:.3f}" for name in QUALITY]
+    floor = score(mnist().dataset.images[:10_000])
+    digits = [f"{floor[name]:.3f}" for name in SCORES]
     print("| 10,000 training images | | |", " | ".join(digits), "|")
 
 
@@ -122,19 +127,21 @@ def speedrun(seeds: Sequence[int], precision: str) -> None:
     The averaged weights after each epoch are scored when training is over, by 10,000 samples. For
     comparison, the plain loop of the usual recipe is timed, which needs 250 epochs to 2.0.
     """
-    reference, model = load_reference(), GAN(common.GEN, common.DISC, 0.0, 0.0, common.Z_DIM)
+    model = GAN(common.GEN, common.DISC, 0.0, 0.0, common.Z_DIM)
     seconds: dict[float, list[float]] = {goal: [] for goal in GOALS}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.timed", folder, "--seed", str(seed)]
-            command += ["--epochs", "20", "--precision", precision]
+            command = [sys.executable, "train_torch.py", "--gan", "benchmarks.gans:TimedGAN"]
+            command += ["--seed", str(seed), "--epochs", "20", "--precision", precision]
+            command += ["--log_dir", folder]
+            options = {"cwd": common.REPOSITORY, "env": {**os.environ, "TIMED_DIR": folder}}
             started = time.time()
-            subprocess.run(command, cwd=common.REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)
             saved = [torch.load(path) for path in sorted(Path(folder).glob("*.pt"))]
         distances = []
         for _, weights in saved:
             model.averaged.load_state_dict(weights)
-            distances.append(score_samples(model, reference, 10_000)["frechet_distance"])
+            distances.append(score_samples(model, 10_000)["frechet_distance"])
         for goal in GOALS:
             reached = (i for i, distance in enumerate(distances) if distance < goal)
             epoch = next(reached, None)

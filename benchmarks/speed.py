@@ -24,8 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import common
 from benchmarks.common import BATCH, ratio
-from command_line import supports_bf16
-from train_torch import GAN
+from train_torch import GAN, has_bf16
 from utils import TensorBoardLogger
 
 GEN_SIZES = list(pairwise((common.Z_DIM, *common.GEN, 784)))
@@ -133,7 +132,7 @@ def main() -> None:
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             print(f"{'peak memory in GB':34}{peak * 1024 / 1e9:.2f}\n")
         runs = {ONLY: matmuls(), "train_gan": common.project(writer)}
-        if supports_bf16("cpu"):
+        if has_bf16("cpu"):
             runs["train_gan, bf16"] = common.project(writer, bf16=True)
         runs[PLAIN] = common.plain_loop(folder, workers=4)
         runs["plain loop, no workers"] = common.plain_loop(folder, workers=0)

@@ -8,6 +8,7 @@ The page holds the weights of the generator, and computes digits in the browser.
 
 import base64
 import contextlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,24 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import command_line
-from checkpoint import CHECKPOINT, replace_file
-from metrics import CONFIDENT, classify, load_classifier
+from metrics import CONFIDENT, classify
 from train_torch import GAN, PRETRAINED
-from utils import load_grids, png, to_gray
+from utils import load_grid, sample_grids, to_gray
 
 TEMPLATE = Path(__file__).resolve().parent / "template.html"
 
 
-def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
-    """The page of a generator.
-
-    Args:
-        title: what the page calls the generator.
-        run_dir: where its sample grids are, if the page should show its training.
+def explorer(model: GAN, run: Path) -> str:
+    """The page of a generator, and of the training if its `run` has sample grids.
 
     Raises:
-        OSError: the page cannot compute this generator; the classifier or a sample grid cannot be
-            read.
+        OSError: the page cannot compute this generator, or a sample grid cannot be read.
     """
     linear = [layer for layer in model.averaged.modules() if isinstance(layer, nn.Linear)]
     latents = model.latents(64, torch.Generator().manual_seed(0))
@@ -49,50 +44,42 @@ def explorer(model: GAN, title: str, run_dir: Path | None = None) -> bytes:
     if not fits or not torch.equal(to_gray(x), to_gray(images).flatten(1)):
         layers = "linear layers, LeakyReLU(0.2) and tanh"
         raise OSError(f"the page can compute {layers} only, of 2 or more latent dimensions")
-    if images.isnan().any():
-        raise OSError("the generated images hold NaN")
-    weights = [torch.cat([layer.weight.flatten(), layer.bias]).detach().cpu() for layer in linear]
+    weights = [torch.cat([layer.weight.flatten(), layer.bias]).detach() for layer in linear]
     # float16 halves the page. The first layer is small, and its errors would be amplified most.
     weights = [weights[0].float(), *(layer.half() for layer in weights[1:])]
     # The latent directions that change the first layer most: of the pad the first two.
-    directions = torch.linalg.svd(linear[0].weight.detach().cpu()).Vh[:8]
+    directions = torch.linalg.svd(linear[0].weight.detach()).Vh[:8]
     data = {
-        "title": title,
-        "sizes": [model.z_dim, *(layer.out_features for layer in linear)],
+        "title": "the pretrained generator" if run == PRETRAINED else run.name,
+        "sizes": [model.z_dim, *(int(layer.out_features) for layer in linear)],  # maybe NumPy's
         "weights": [base64.b64encode(layer.numpy().tobytes()).decode() for layer in weights],
         "directions": rounded(directions),
         "latents": rounded(latents),
         "digits": digit_latents(model),
-        "training": sample_grids(run_dir) if run_dir else [],
+        "training": [(epoch, data_url(path)) for epoch, path in sample_grids(run)],
     }
     template = TEMPLATE.read_text(encoding="utf-8")
-    # "</" would end the page's script.
-    return template.replace("{{DATA}}", json.dumps(data).replace("</", "<\\/")).encode()
+    return template.replace("{{DATA}}", json.dumps(data).replace("<", "\\u003c"))
 
 
 def rounded(vectors: Tensor) -> list[list[float]]:
     """Vectors as short numbers."""
-    return vectors.cpu().double().round(decimals=4).tolist()
+    return vectors.double().round(decimals=4).tolist()
 
 
 def digit_latents(model: GAN) -> list[list[list[float]]]:
     """For each digit the latents, 8 at most, that the classifier is most sure of, above 90 %."""
     latents = model.latents(2000, torch.Generator().manual_seed(0))
-    _, probabilities = classify(model.generate(latents), load_classifier())
+    _, probabilities = classify(model.generate(latents))
     best = probabilities.topk(8, dim=0)  # of each digit, a column
     columns = zip(best.values.T, best.indices.T, strict=True)
-    return [rounded(latents.cpu()[indices[values > CONFIDENT]]) for values, indices in columns]
+    return [rounded(latents[indices[values > CONFIDENT]]) for values, indices in columns]
 
 
-def sample_grids(run_dir: Path) -> list[tuple[int, str]]:
-    """The sample grids of a run, (epoch, data URL).
-
-    Raises:
-        OSError: one cannot be read.
-    """
-    grids = [(epoch, png(image.convert("L"))) for epoch, image in load_grids(run_dir)]
-    url = "data:image/png;base64,"
-    return [(epoch, url + base64.b64encode(gray).decode()) for epoch, gray in grids]
+def data_url(path: Path) -> str:
+    """A sample grid as the address of an image."""
+    load_grid(path).save(buffer := io.BytesIO(), "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -103,13 +90,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = "output file (default: %(default)s)"
     parser.add_argument("--out", type=command_line.path, default="explorer.html", help=out)
     args = parser.parse_args(argv)
-    run = Path(args.run)
-    run = run.parents[1] if run.parts[-2:] == CHECKPOINT.parts else run
-    title = "the pretrained generator" if run == PRETRAINED else run.name
-    run_dir = run if run.is_dir() else None
-    replace_file(Path(args.out), explorer(GAN.from_checkpoint(run), title, run_dir))
+    page = explorer(GAN.from_checkpoint(args.run), Path(args.run))
+    Path(args.out).write_text(page, encoding="utf-8")
     print(args.out)
 
 
 if __name__ == "__main__":
-    command_line.run(main, OSError)
+    command_line.run(main)

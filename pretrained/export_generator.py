@@ -1,7 +1,7 @@
 """Writes the generator of a finished run to pretrained/, with its scores.
 
     OMP_NUM_THREADS=1 python train_torch.py
-    python -m pretrained.export_generator GAN_logs/<date_time>
+    python -m pretrained.export_generator GAN_logs/<name>
 
 Writes generator.pt, a checkpoint with the averaged weights alone, and generator.json.
 """
@@ -23,8 +23,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="its run directory")
     run = parser.parse_args().run
     saved, commit = load_checkpoint(run), git_commit()
-    left_out = MAY_CHANGE | {"name"}  # what remains are hyperparameters
-    args = {name: value for name, value in saved["args"].items() if name not in left_out}
+    args = {name: value for name, value in saved["args"].items() if name not in MAY_CHANGE}
     epoch, averaged = saved["epoch"], saved["averaged"]
     contents = {"format": FORMAT, "epoch": epoch, "args": args, "averaged": averaged}
     torch.save(contents, PRETRAINED)

@@ -4,7 +4,8 @@
 
 The weights in pretrained/ came from this command with its defaults. On the same machine and
 with the same PyTorch it gives the same weights again, bit for bit. Scores of different
-classifiers cannot be compared: new weights mean that every published score is measured again.
+classifiers cannot be compared: new weights mean a new reference (pretrained.make_reference), and
+that every published score is measured again.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics import WEIGHTS, DigitClassifier
+from metrics import CLASSIFIER, DigitClassifier
 from mnist import MNISTImages, mnist
 
 EPOCHS, BATCH_SIZE, PEAK_RATE = 12, 128, 0.01
@@ -25,7 +26,7 @@ EPOCHS, BATCH_SIZE, PEAK_RATE = 12, 128, 0.01
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=CLASSIFIER)
     args = parser.parse_args()
     torch.set_num_threads(1)  # the order of sums, and so the weights, depend on it
     torch.manual_seed(args.seed)

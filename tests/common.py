@@ -11,26 +11,44 @@ from unittest import mock
 
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.functional import pil_to_tensor
 
 import mnist
 import models
 import train_torch
-from utils import QUALITY
+from checkpoint import CHECKPOINT
+from metrics import SCORES
 
 torch.set_num_threads(1)  # the networks here are too small for more
 needs_shipped_models = unittest.skipUnless(hasattr(models, "mlp"), "models.py was replaced")
 needs_shipped_mnist = unittest.skipUnless(hasattr(mnist, "MNISTImages"), "mnist.py was replaced")
 NOISE = torch.randint(256, (256, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
-SCORES = dict.fromkeys([*QUALITY, *(f"share_{digit}" for digit in range(10))], 0.1)
+ALL_SCORES = dict.fromkeys([*SCORES, *(f"share_{digit}" for digit in range(10))], 0.1)
 
 
-def noise_mnist(root="data", batch_size=64, num_workers=0, download=True, train=True):
+def noise_mnist(root="data", batch_size=64, num_workers=0):
     """Stands in for `mnist.mnist`: 256 images of noise."""
     dataset = TensorDataset(NOISE / 127.5 - 1, torch.arange(256) % 10)
-    dataset.images, dataset.labels = NOISE, dataset.tensors[1]
     return DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers)
+
+
+class OwnGAN(train_torch.GAN):
+    """Own networks, with batch normalization, an own loss and an own way of sampling."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        layers = nn.BatchNorm1d(self.z_dim), nn.Linear(self.z_dim, 784), nn.Dropout(0.1), nn.Tanh()
+        self.generator = nn.Sequential(*layers, nn.Unflatten(1, (1, 28, 28)))
+        self.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 1))
+
+    def sample(self, batch_size, generator=None):
+        return torch.ones(batch_size, 1, 28, 28)
+
+    def generator_step(self, x_real):
+        loss = -self.discriminator(self.generator(self.latents(len(x_real)))).float().mean()
+        return loss, {"loss": loss.detach()}
 
 
 def gray(image: Path | io.BytesIO) -> torch.Tensor:
@@ -63,25 +81,24 @@ class RunTest(TemporaryDirectoryTest):
 
     def setUp(self):
         super().setUp()
-        score = mock.Mock(side_effect=lambda images, _: SCORES | {"kid": len(images)})
+        score = mock.Mock(side_effect=lambda images: ALL_SCORES | {"coverage": len(images)})
         mock.patch.multiple(train_torch, mnist=noise_mnist, score=score).start()
         self.addCleanup(mock.patch.stopall)
 
-    def train(self, flags="", resumed: Path | None = None, gan=train_torch.GAN) -> Path:
-        """A new or resumed run, printing to `self.printed`; returns its directory."""
-        small = ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64"]
-        given = ["--resume", str(resumed)] if resumed else [*small, f"--log_dir={self.directory}"]
-        given.append("--device=cpu")
-        if resumed:  # TensorBoard reads event files by their names, which begin with the second
+    def train(self, flags: str = "", name: str = "run") -> Path:
+        """Starts a run, or goes on with it, printing to `self.printed`; its directory."""
+        run = self.directory / name
+        given = ["--log_dir", str(self.directory), "--name", name, "--device=cpu"]
+        if (run / CHECKPOINT).exists():
+            # TensorBoard reads event files by their names, which begin with the second.
             time.sleep(1 - time.time() % 1)
+        else:
+            given += ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64"]
         with redirect_stdout(io.StringIO()) as self.printed, redirect_stderr(self.printed):
-            train_torch.main(train_torch.parse_args([*given, *flags.split()]), gan)
-        return self.last_run()
+            train_torch.main(train_torch.parse_args([*given, *flags.split()]))
+        return run
 
-    def last_run(self) -> Path:
-        return max(self.directory.glob("*_*"), key=lambda run: run.stat().st_ctime_ns)
-
-    def kill(self, function: str, call: int, *arguments) -> Path:
+    def kill(self, function: str, call: int, flags: str = "", name: str = "run") -> Path:
         """The same, killed when this function is called for the n-th time."""
 
         def die(*given, **options):
@@ -91,5 +108,5 @@ class RunTest(TemporaryDirectoryTest):
 
         original = pkgutil.resolve_name(function)
         with mock.patch(function, autospec=True, side_effect=die) as killed:
-            self.assertRaises(KeyboardInterrupt, self.train, *arguments)
-        return self.last_run()
+            self.assertRaises(KeyboardInterrupt, self.train, flags, name)
+        return self.directory / name

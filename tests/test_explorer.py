@@ -3,15 +3,16 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from checkpoint import CHECKPOINT
 from explorer import export
-from metrics import classify, load_classifier
+from metrics import classify
 from tests.common import NOISE, TemporaryDirectoryTest, gray, needs_shipped_models
 from train_torch import GAN, PRETRAINED
-from utils import image_grid, png
+from utils import image_grid
 
 READY = export.TEMPLATE.with_name("explorer.html")
 
@@ -27,20 +28,20 @@ class ExplorerTest(TemporaryDirectoryTest):
         return json.loads(text.removeprefix(before).removesuffix(after))
 
     def test_the_page_of_a_run_is_like_the_ready_one(self):  # which explorer/check.py checks
-        run, path = self.directory / "run", self.directory / "page.html"
+        run, path = self.directory / "a <run>", self.directory / "page"
         (run / CHECKPOINT).parent.mkdir(parents=True)
         (run / CHECKPOINT).write_bytes(PRETRAINED.read_bytes())
         epochs = [0, 5, 9995, 10000]
         for epoch in epochs:
-            grid = png(image_grid(NOISE[epoch % 7 :][:100], 10))
-            (run / f"samples_epoch_{epoch:04d}.png").write_bytes(grid)
+            grid = image_grid(NOISE[epoch % 7 :][:100], 10)
+            grid.save(run / f"samples_epoch_{epoch:04d}.png")
         printed = self.output(export.main, run, "--out", path)
         self.assertEqual(printed, f"{path}\n", "does not say what it has written")
         self.assertLess(READY.stat().st_size, 2e6, "too large")
         ready, data = self.data(READY), self.data(path)
         for name in ("sizes", "weights", "latents"):
             self.assertEqual(ready[name], data[name], f"explorer.html has other {name}")
-        self.assertEqual((ready["training"], data["title"]), ([], "run"), "another run")
+        self.assertEqual((ready["training"], data["title"]), ([], "a <run>"), "another run")
         shown = [epoch for epoch, _ in data["training"]]
         self.assertEqual(shown, epochs, "not all grids, or in another order")
         for epoch, url in data["training"]:
@@ -56,7 +57,7 @@ class ExplorerTest(TemporaryDirectoryTest):
         for digits in (self.data(READY)["digits"], export.digit_latents(model)):
             self.assertEqual([len(latents) for latents in digits], [8] * 10, "not 8 per digit")
             images = model.generate(torch.tensor(digits).flatten(0, 1))
-            _, probabilities = classify(images, load_classifier())
+            _, probabilities = classify(images)
             confident = probabilities.unflatten(0, (10, 8)).diagonal(dim1=0, dim2=2)
             self.assertGreater(confident.min().item(), 0.9, "another digit, or none")
 
@@ -74,5 +75,11 @@ class ExplorerTest(TemporaryDirectoryTest):
         other, broken = GAN.from_checkpoint(), GAN([8], [8], 0.0, 0.0, 8)
         other.averaged.layers[2] = nn.LeakyReLU(0.1)
         nn.init.constant_(broken.averaged.layers[0].bias, torch.nan)
-        for model, reason in [(other, "linear"), (broken, "hold NaN")]:
-            self.assertRaisesRegex(OSError, reason, export.explorer, model, "")
+        self.assertRaisesRegex(OSError, "linear", export.explorer, other, PRETRAINED)
+        self.assertRaisesRegex(FloatingPointError, "NaN", export.explorer, broken, PRETRAINED)
+
+    def test_sizes_may_be_numbers_of_numpy(self):
+        model = GAN.from_checkpoint()
+        for layer in model.averaged.layers[::3]:
+            layer.out_features = np.int64(layer.out_features)
+        self.assertIn('"sizes": [32, 128, 256, 512, 784]', export.explorer(model, PRETRAINED))

@@ -1,7 +1,7 @@
 import io
+import json
 import math
-import os
-import subprocess
+import weakref
 from unittest import mock
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import utils
 from benchmarks.common import scalars
-from tests.common import SCORES, TemporaryDirectoryTest, gray
+from tests.common import ALL_SCORES, TemporaryDirectoryTest, gray
 
 
 class UtilsTest(TemporaryDirectoryTest):
@@ -45,10 +45,11 @@ class UtilsTest(TemporaryDirectoryTest):
                 logger.add_values({"loss": bad})
 
     def test_grids_are_filled_row_by_row_and_make_a_film(self):
-        images = torch.tensor([-1.0, 1.0, 0.0, -2.0, 3.0]).view(5, 1, 1, 1).expand(5, 3, 4, 6)
+        images = torch.tensor([-1.0, 1.0, 0.0, -2.0, 3.0]).view(5, 1, 1, 1).expand(5, 1, 4, 6)
         for epoch in (5000, 20):
-            path = utils.save_images(images * (epoch == 20), 2, "samples", epoch, self.writer)
-        grid = gray(self.directory / "samples_epoch_0020.png")
+            utils.save_images(images * (epoch == 20), 2, "samples", epoch, self.writer)
+        path = self.directory / "samples_epoch_0020.png"
+        grid = gray(path)
         self.assertEqual(grid.shape, (3 * (4 + 2) + 2, 2 * (6 + 2) + 2), "columns are ignored")
         levels = grid[3::6, 3::8].tolist()
         self.assertEqual(levels, [[0, 255], [128, 0], [255, 0]], "other gray levels, or by columns")
@@ -65,48 +66,37 @@ class UtilsTest(TemporaryDirectoryTest):
             film.resize((18, 20), Image.NEAREST).save(path)
         self.assertLess((gray(path).int() - grid.int()).abs().max(), 10, "not the last grid last")
 
+    def test_a_film_reads_one_grid_at_a_time(self):
+        alive, most = [], []
+
+        def frames():
+            for shade in range(40):
+                frame = Image.new("L", (100, 100), 5 * shade)
+                alive.append(weakref.ref(frame))
+                most.append(sum(ref() is not None for ref in alive))
+                yield frame
+
+        utils.save_gif(self.directory / "film", frames(), [0.1] * 40)
+        self.assertLess(max(most), 5, "all frames are in memory")
+
     def test_a_corrupted_grid_is_one_line(self):
-        path = utils.save_images(torch.zeros(4, 1, 28, 28), 2, "samples", 3, self.writer)
+        utils.save_images(torch.zeros(4, 1, 28, 28), 2, "samples", 3, self.writer)
+        path = self.directory / "samples_epoch_0003.png"
         content = path.read_bytes()
         path.write_bytes(content[:50] + bytes(len(content) - 50))
         with self.assertRaisesRegex(OSError, "^[^\n]*samples_epoch_0003.png is corrupted[^\n]*$"):
             utils.save_film(self.directory)
 
-    def test_commit_is_that_of_this_package(self):
-        def git(*command):
-            identity = {
-                f"GIT_{who}_{what}": "x"
-                for who in ("AUTHOR", "COMMITTER")
-                for what in ("NAME", "EMAIL")
-            }
-            subprocess.run(
-                ["git", *command],
-                cwd=self.directory,
-                check=True,
-                capture_output=True,
-                env=os.environ | identity,
-            )
-
-        git("init")
-        (package := self.directory / "package").mkdir()
-        (file := package / "utils.py").touch()
-        (self.directory / "other").touch()
-        git("add", "other")
-        git("commit", "-m", "x")
-        with mock.patch("utils.__file__", str(file)):
-            self.assertEqual(utils.git_commit(), "unknown", "the commit of a repository around it")
-            git("add", ".")
-            self.assertRegex(utils.git_commit(), "^[0-9a-f]{40}-dirty$", "changes are not named")
-            git("commit", "-m", "x")
-            with mock.patch.dict(os.environ, {"GIT_DIR": "/gone"}):
-                self.assertRegex(utils.git_commit(), "^[0-9a-f]{40}$", "of GIT_DIR")
-
     def test_what_tensorboard_shows_of_a_run(self):
-        utils.log_run(self.writer, {"lr": 0.003, "betas": [0.0, 0.9]})
-        utils.log_scores(self.writer, SCORES | {"share_3": 0.375, "share_4": 0}, 8)
+        with mock.patch("subprocess.run", side_effect=FileNotFoundError("git")):
+            utils.log_run(self.writer, {"lr": 0.003, "betas": [0.0, 0.9]})
+        scores = ALL_SCORES | {"share_3": 0.375, "share_4": 0}
+        utils.save_scores(self.writer, scores, 2, 8)
         self.writer.flush()
+        saved = json.loads((self.directory / "scores.json").read_text())
+        self.assertEqual(saved, {"epochs": 2} | scores, "scores.json has others")
         events = EventAccumulator(str(self.directory)).Reload()
-        self.assertEqual(events.Scalars("quality/kid")[0].step, 8, "scores of another step")
+        self.assertEqual(events.Scalars("quality/recall")[0].step, 8, "scores of another step")
         digits = events.Histograms("digits_of_1000")[0].histogram_value.bucket[-10:]
         self.assertEqual(digits, [100] * 3 + [375, 0] + [100] * 5, "not the digits' shares")
         tags = events.summary_metadata
@@ -117,3 +107,6 @@ class UtilsTest(TemporaryDirectoryTest):
         logged = values["lr"].number_value, values["betas"].string_value
         self.assertEqual(logged, (0.003, "[0.0, 0.9]"), "not a number, or lost, in HPARAMS")
         self.assertLessEqual({"custom_scalars__config__", "this run/text_summary"}, tags.keys())
+        charts = [tag for group in utils.CHARTS.values() for tags in group.values() for tag in tags]
+        quality = {tag for tag in charts if tag.startswith("quality/")}
+        self.assertLessEqual(quality, set(events.Tags()["scalars"]), "charts of what is not logged")
