@@ -384,7 +384,7 @@ def main(args: argparse.Namespace) -> None:
     step = model.steps_done = epochs_done * len(loader)
     bf16 = args.precision == "bf16" or (args.precision == "auto" and has_bf16(args.device))
     scored = model.sample(1, torch.Generator().manual_seed(0)).shape[1:] == (1, 28, 28)
-    print_start(run_dir, epochs_done, bf16, scored)
+    print_start(run_dir, epochs_done, args.epochs, bf16, scored)
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with SummaryWriter(run_dir, purge_step=step + 1 if step else 0) as writer:
@@ -467,9 +467,9 @@ def has_bf16(device: str) -> bool:
     return device == "cpu" and any(map(of_cpu.get, ("avx512_bf16", "amx_bf16", "bf16")))
 
 
-def print_start(run_dir: Path, epochs_done: int, bf16: bool, scored: bool) -> None:
+def print_start(run_dir: Path, done: int, epochs: int, bf16: bool, scored: bool) -> None:
     """Prints where the run writes to, how to watch it and, after any kill, how to go on with it."""
-    print(f"{epochs_done} epochs done" if epochs_done else "new run", f"in {run_dir}")
+    print(f"{done} of {epochs} epochs done" if done else "new run", f"in {run_dir}")
     print(f"To go on:    the same command with --name {run_dir.name}, whatever has stopped it")
     print(f'TensorBoard: tensorboard --logdir "{run_dir.parent}" --samples_per_plugin images=1000')
     print(f"Precision:   {'bf16' if bf16 else 'fp32'}")

@@ -161,7 +161,7 @@ trains "$job" || fail "one job" "$job" "no logs in the directory it was submitte
 echo "ok: one job: $(grep "epoch   3/3" "slurm_output_$job.out")"
 more=$(sbatch --parsable --gpus=0 "$script" --name "job_$job" --epochs 4 --device cpu)
 ends "more epochs" "$more" COMPLETED 0
-grep -q "^3 epochs done" "slurm_output_$more.out" || fail "more epochs" "$more" "another run"
+grep -q "^3 of 4 epochs done" "slurm_output_$more.out" || fail "more epochs" "$more" "another run"
 grep -q "epoch   4/4" "slurm_output_$more.out" || fail "more epochs" "$more" "--name has no effect"
 echo "ok: more epochs: $(grep "epoch   4/4" "slurm_output_$more.out")"
 

@@ -7,6 +7,7 @@ failures/<name>.png. Needs matplotlib.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 from pathlib import Path
@@ -47,13 +48,16 @@ class LongAverageGAN(GAN):
             mean.lerp_(new, 1 / (1 + self.ema))
 
 
+test_loader = functools.cache(lambda: mnist(train=False))
+
+
 class WatchedGAN(GAN):
     """A GAN that logs, besides, the mean D(x) of MNIST's test images, 128 at each step."""
 
     def discriminator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss as ever, and one more value to log."""
         if self.steps_done % 78 == 0:  # of the 10,000 test images in a random order
-            self.unseen = iter(mnist(train=False))
+            self.unseen = iter(test_loader())
         loss, values = super().discriminator_step(x_real)
         with torch.no_grad():
             logits = self.discriminator(next(self.unseen)[0].to(self.device))

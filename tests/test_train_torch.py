@@ -254,7 +254,7 @@ class ResumeTest(RunTest):
             found = load_checkpoint(run)["epoch"] if (run / CHECKPOINT).exists() else None
             self.assertEqual(found, epoch, "a checkpoint of another time")
             self.train(flags if found is None else "", run.name)  # the name alone is enough
-            first = f"{epoch} epochs done" if epoch else "new run"
+            first = f"{epoch} of 5 epochs done" if epoch else "new run"
             self.assertRegex(self.printed.getvalue(), f"^{first} in {run}\n", "not said first")
             self.assert_same_end(run, straight, f"after a kill in call {call} of {function}")
             images = EventAccumulator(str(run)).Reload().Images("samples")
