@@ -85,8 +85,7 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
 def load_parts(saved: dict[str, Any], parts: dict[str, Any]) -> None:
     """Loads the state of each network or optimizer from what `load_checkpoint` has read.
 
-    Raises:
-        OSError: they are not what was saved; says why.
+    Raises an OSError that says why if they are not what was saved.
     """
     try:
         for name, part in parts.items():

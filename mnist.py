@@ -1,4 +1,7 @@
-"""The training data: all of MNIST in memory, batches taken from it by index."""
+"""The training data: all of MNIST in memory, batches taken from it by index.
+
+The files are read directly: importing torchvision takes a second, and it would unpack them first.
+"""
 
 import gzip
 import zlib
@@ -25,9 +28,7 @@ def mnist(
     Batches are `(images, labels)`: float32 `[B, 1, 28, 28]` in [-1, 1] and int64 `[B]`. The last
     batch may be smaller.
 
-    The files are read directly, also those of other data with the same names and format, such as
-    Fashion-MNIST: `torchvision.datasets.MNIST` would unpack them first, and importing it takes a
-    second.
+    Other data in files of the same names and format, such as Fashion-MNIST, are read as well.
 
     Args:
         root: directory with the four files in `MNIST/raw/`, gzipped or not.

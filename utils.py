@@ -76,11 +76,7 @@ class TensorBoardLogger:
         self.means: dict[str, float] = {}  # the last written ones
 
     def add_values(self, log_dict: Mapping[str, Tensor | float]) -> None:
-        """Adds one step's scalars, tensors or numbers, by their keys.
-
-        Raises:
-            FloatingPointError: see `flush`.
-        """
+        """Adds one step's scalars, tensors or numbers, by their keys; raises as `flush` does."""
         self.step += 1
         for key, value in log_dict.items():
             self.window.setdefault(key, []).append(torch.as_tensor(value).detach())
@@ -159,11 +155,7 @@ def sample_grids(run_dir: Path) -> list[tuple[int, Path]]:
 
 
 def load_grid(path: Path) -> Image.Image:
-    """Reads a sample grid.
-
-    Raises:
-        OSError: it is corrupted; names the file.
-    """
+    """Reads a sample grid, or raises an OSError that names a corrupted file."""
     try:
         with Image.open(path) as image:
             image.load()
