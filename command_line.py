@@ -65,8 +65,9 @@ def run(main: Callable[[], None]) -> None:
     """Runs a script. Errors that a user can cause are one line; Ctrl-C ends it with status 130.
 
     The exit status is 2 for an invalid argument (`argparse.ArgumentTypeError`) and 1 for an
-    `OSError` and for a training that has diverged (`FloatingPointError`).
+    `OSError`, a training that has diverged (`FloatingPointError`) and what is not implemented.
     """
+    invalid = argparse.ArgumentTypeError
     if hasattr(sys.stdout, "reconfigure"):  # a job's log by lines; paths that no encoding has
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
@@ -74,6 +75,6 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print()
         sys.exit(130)  # 128 + SIGINT, as a shell counts
-    except (OSError, FloatingPointError, argparse.ArgumentTypeError) as error:
+    except (OSError, FloatingPointError, NotImplementedError, invalid) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, argparse.ArgumentTypeError) else 1)
+        sys.exit(2 if isinstance(error, invalid) else 1)

@@ -43,6 +43,7 @@ from metrics import SCORES, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 
+NETWORKS = "generator", "discriminator", "averaged"  # of GAN, and in its checkpoints
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 # What belongs to place and machine, and is not saved; what a run that goes on may change, since it
 # hardly changes the result. All else are hyperparameters.
@@ -116,10 +117,8 @@ class GAN(nn.Module):
     def from_checkpoint(run: str | Path = PRETRAINED, raw: bool = False) -> "GAN":
         """The trained model of a run directory or a checkpoint file, on the CPU.
 
-        Only `averaged` has trained weights, with which samples are generated.
-
         Args:
-            run: by default the pretrained generator.
+            run: by default the pretrained generator, of which only `averaged` is trained.
             raw: generate with the generator's last weights instead of the averaged ones.
 
         Raises:
@@ -128,7 +127,9 @@ class GAN(nn.Module):
         """
         saved = load_checkpoint(run)
         model = GAN.from_args(argparse.Namespace(**saved["args"]))
-        load_parts(saved, {"generator" if raw else "averaged": model.averaged})
+        load_parts(saved, {name: getattr(model, name) for name in NETWORKS if name in saved})
+        if raw:
+            load_parts(saved, {"generator": model.averaged})
         return model
 
     @property
@@ -377,7 +378,7 @@ def main(args: argparse.Namespace) -> None:
     seed_everything(args.seed)
     model = GAN.from_args(args).to(args.device)
     optimizers = make_optimizers(model, args)
-    parts = {name: getattr(model, name) for name in ("generator", "discriminator", "averaged")}
+    parts = {name: getattr(model, name) for name in NETWORKS}
     parts |= zip(("optimizer_gen", "optimizer_disc"), optimizers, strict=True)
     run_dir = make_run_dir(args.log_dir, args.name)
     epochs_done, saved_at = start_or_resume(run_dir, args, parts), time.monotonic()

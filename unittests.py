@@ -1,16 +1,20 @@
 """The contract: what any correct models.py, mnist.py and train_torch.py do, however they do it.
 
-    python unittests.py                the contract, then the unit tests in tests/
-    python unittests.py ModelsTest     one class of it, or one test: ModelsTest.test_device
+    python unittests.py                  the contract, task by task, then the unit tests in tests/
+    python unittests.py GeneratorTest    one class of it, or one test: GeneratorTest.test_device
 
-Put your own file in place of one of the three: each message begins with the file to look at.
-GANTest has networks of its own, so that a wrong models.py does not fail it.
+Put your own file in place of one of the three: each message begins with the file to look at. The
+tests of train_torch.py have networks of their own, so that a wrong models.py does not fail them.
 """
 
+import argparse
 import random
+import sys
 import tempfile
+import traceback
 import unittest
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -24,8 +28,22 @@ import models
 import train_torch
 from utils import TensorBoardLogger
 
+HERE = Path(__file__).resolve().parent
+
+
+hints: list[str] = []  # of the part that is tested: what works, and could be better
+
+
+def place(error: BaseException) -> str:
+    """Where in one of the files here an error was raised, "models.py:31"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    here = [frame for frame in frames if Path(frame.filename).parent == HERE]
+    return f"{Path(here[-1].filename).name}:{here[-1].lineno}"
+
 
 class Contract(unittest.TestCase):
+    file = title = ""
+
     def setUp(self):
         torch.manual_seed(0)
 
@@ -33,75 +51,110 @@ class Contract(unittest.TestCase):
         if not holds:
             self.fail(f"{self.file}: {mistake}")
 
+    def attempt(self, what: str, function, *arguments):
+        """What the function returns, or a message that says in which error it ends."""
+        try:
+            return function(*arguments)
+        except NotImplementedError:  # a piece is missing
+            raise
+        except Exception as error:
+            self.fail(f"{place(error)}: {what} ends in {type(error).__name__}: {error}")
 
-class ModelsTest(Contract):
-    file = "models.py"
 
-    def networks(self, dp_rate: float = 0.0):
-        """Name, network and a batch for it, for each of the two networks."""
-        generator = models.GeneratorMLP(4, [64, 32], [1, 28, 28], dp_rate)
-        discriminator = models.DiscriminatorMLP(784, [64, 32], dp_rate)
-        self.z, self.x = torch.randn(50, 4), torch.rand(50, 1, 28, 28) * 2 - 1
-        return ("GeneratorMLP", generator, self.z), ("DiscriminatorMLP", discriminator, self.x)
+class Network:
+    """The tests of both networks."""
+
+    def make(self, dp_rate: float = 0.0) -> torch.nn.Module:
+        """A network with two hidden layers; `self.x` is a batch for it."""
+        self.x = torch.rand(50, 1, 28, 28) * 2 - 1
+        if self.name == "DiscriminatorMLP":
+            return models.DiscriminatorMLP(784, [64, 32], dp_rate)
+        self.x = torch.randn(50, 4)
+        return models.GeneratorMLP(4, [64, 32], [1, 28, 28], dp_rate)
+
+    def output(self, network, x: torch.Tensor) -> torch.Tensor:
+        of = "[B, 1, 28, 28] (is flatten(1) missing?)" if x.ndim > 2 else f"[B, {x.shape[1]}]"
+        return self.attempt(f"{self.name} of {of}", network, x)
+
+    def test_arguments(self):
+        dims, why = [8, 128, 16], "an argument is ignored, or layers are in a plain list"
+        for arguments, widths in self.widths(dims):
+            network = getattr(models, self.name)(**arguments)
+            least = np.dot(widths[1:], widths[:-1])
+            count = sum(p.numel() for p in network.parameters() if p.ndim > 1)
+            call = f"{self.name}(**{arguments}) has {count} weights, but {widths} need {least}"
+            self.check(least <= count < 3 * least, f"{call}: {why}")
+            self.check(dims == [8, 128, 16], f"{self.name} changes the list hidden_dims")
+
+    def test_activations(self):
+        network = self.make().eval()
+        for name, p in network.named_parameters():
+            if name.endswith("bias"):  # else small weights would never reach the bend
+                p.data.zero_()
+        start, end = self.x.split(25)
+        y = self.output(network, torch.cat([start, (start + end) / 2, end])).double()
+        if self.name == "GeneratorMLP":  # without Tanh
+            y = y.clamp(-0.9999, 0.9999).atanh()
+        start, middle, end = y.split(25)
+        bend = (middle - (start + end) / 2).std() / middle.std()
+        self.check(bend > 1e-3, f"{self.name} is linear: no activation between its layers")
+
+    def test_dropout(self):
+        name, noisy, quiet = self.name, self.make(0.5), self.make(0.0).train()
+        zeros = (self.output(noisy.train(), self.x) == 0).float().mean()
+        self.check(zeros < 0.1, f"{name}: dropout at the end")
+        same = torch.allclose(self.output(noisy.eval(), self.x), self.output(noisy, self.x))
+        self.check(same, f"{name}: dropout in eval mode: F.dropout needs self.training")
+        noisy.train()
+        none, much = ((n(self.x) - n(self.x)).abs().mean() for n in (quiet, noisy))
+        self.check(much > 10 * none, f"{name}: dp_rate is ignored, or there is no dropout")
+
+
+class GeneratorTest(Network, Contract):
+    file, title, name = "models.py", "task 1, the generator", "GeneratorMLP"
+
+    def widths(self, dims: list[int]) -> list[tuple[dict, list[int]]]:
+        yield {}, [32, 128, 256, 512, 1024, 784]
+        yield {"z_dim": 500, "hidden_dims": dims}, [500, *dims, 784]
 
     def test_images(self):
-        images = self.networks()[0][1].eval()(1000 * self.z)
-        shape, low, high = [*images.shape], images.min().item(), images.max().item()
+        generator = self.make().eval()
+        for _ in range(15):  # initial weights may be small: enlarge them until images saturate
+            images = self.output(generator, 1000 * self.x)
+            low, high = images.min().item(), images.max().item()
+            if low < -0.5 and high > 0.5:
+                break
+            for p in generator.parameters():
+                p.data *= 2
+        shape = [*images.shape]
         right = "GeneratorMLP must return images [B, 1, 28, 28] from -1 to 1"
         self.check(shape == [50, 1, 28, 28], f"{right}, but the shape of 50 is {shape}")
         self.check(high <= 1, f"{right}, but they reach {high:.3g}: no Tanh at the end")
         right += f", not from {low:.3g} to {high:.3g}: a sigmoid instead of Tanh, or rescaled?"
         self.check(-1 <= low < -0.5 and high > 0.5, right)
 
+    def test_device(self):
+        generator = self.make()
+        for device in ("cpu", "meta"):
+            found = str(getattr(generator.to(device), "device", "missing"))
+            self.check(found == device, f"GeneratorMLP.device must be a property: {found}")
+
+
+class DiscriminatorTest(Network, Contract):
+    file, title, name = "models.py", "task 2, the discriminator", "DiscriminatorMLP"
+
+    def widths(self, dims: list[int]) -> list[tuple[dict, list[int]]]:
+        yield {}, [784, 512, 256, 1]
+        yield {"hidden_dims": dims}, [784, *dims, 1]
+
     def test_logits(self):
-        discriminator, right = self.networks()[1][1].eval(), "DiscriminatorMLP must return [B, 1]"
+        discriminator, right = self.make().eval(), "DiscriminatorMLP must return [B, 1]"
         for x in (1000 * self.x, 1000 * self.x.flatten(1)):
-            try:
-                logits = discriminator(x)
-            except RuntimeError as error:
-                self.check(False, f"{right} of {[*x.shape]}: is flatten(1) missing? {error}")
+            logits = self.output(discriminator, x)
             shape, sigmoid = [*logits.shape], logits.min() >= 0 and logits.max() <= 1
             self.check(shape == [50, 1], f"{right}, but the shape of 50 is {shape}")
             why = "binary_cross_entropy_with_logits applies it once more"
             self.check(not sigmoid, f"a sigmoid at the end of DiscriminatorMLP: {why}")
-
-    def test_arguments(self):
-        dims, why = [8, 128, 16], "an argument is ignored, or layers are in a plain list"
-        for name, arguments, widths in [
-            ("GeneratorMLP", {}, [32, 128, 256, 512, 1024, 784]),
-            ("GeneratorMLP", {"z_dim": 500, "hidden_dims": dims}, [500, 8, 128, 16, 784]),
-            ("DiscriminatorMLP", {}, [784, 512, 256, 1]),
-            ("DiscriminatorMLP", {"hidden_dims": dims}, [784, 8, 128, 16, 1]),
-        ]:
-            network, least = getattr(models, name)(**arguments), np.dot(widths[1:], widths[:-1])
-            count = sum(p.numel() for p in network.parameters() if p.ndim > 1)
-            call = f"{name}(**{arguments}) has {count} weights, but {widths} need {least}"
-            self.check(least <= count < 3 * least, f"{call}: {why}")
-            self.check(dims == [8, 128, 16], f"{name} changes the list hidden_dims it is given")
-
-    def test_activations(self):
-        for name, network, x in self.networks():
-            start, end = x.split(25)
-            y = network.eval()(torch.cat([start, (start + end) / 2, end])).double()
-            y = y.clamp(-0.9999, 0.9999).atanh() if name == "GeneratorMLP" else y  # without Tanh
-            start, middle, end = y.split(25)
-            bend = (middle - (start + end) / 2).std() / middle.std()
-            self.check(bend > 1e-3, f"{name} is linear: no activation between its layers")
-
-    def test_dropout(self):
-        for index, (name, noisy, x) in enumerate(self.networks(0.5)):
-            self.check((noisy.train()(x) == 0).float().mean() < 0.1, f"{name}: dropout at the end")
-            same = torch.allclose(noisy.eval()(x), noisy(x))
-            self.check(same, f"{name}: dropout in eval mode: F.dropout needs self.training")
-            quiet = self.networks(0.0)[index][1]
-            none, much = ((net.train()(x) - net(x)).abs().mean() for net in (quiet, noisy))
-            self.check(much > 10 * none, f"{name}: dp_rate is ignored, or there is no dropout")
-
-    def test_device(self):
-        generator = self.networks()[0][1]
-        for device in ("cpu", "meta"):
-            found = str(getattr(generator.to(device), "device", "missing"))
-            self.check(found == device, f"GeneratorMLP.device must be a property: {found}")
 
 
 def read_epoch(loader: DataLoader) -> tuple:
@@ -117,7 +170,7 @@ def read_epoch(loader: DataLoader) -> tuple:
 
 
 class MnistTest(Contract):
-    file = "mnist.py"
+    file = title = "mnist.py"
 
     @classmethod
     def setUpClass(cls):
@@ -194,7 +247,7 @@ class Discriminator(torch.nn.Linear):  # for DiscriminatorMLP: the logit is the 
         return logits
 
 
-class GANTest(Contract):
+class WithGAN(Contract):
     file = "train_torch.py"
 
     def setUp(self):
@@ -207,16 +260,12 @@ class GANTest(Contract):
         self.networks = {n: getattr(self.model, n) for n in ("generator", "discriminator")}
         self.x_real = torch.rand(6, 1, 28, 28) * 2 - 1
         self.x_real[:, :, -1, -1] = REAL - FAKE
-
-    def test_arguments(self):
-        gen, disc = (net.arguments for net in self.networks.values())
-        right = gen == (8, [16], 0.1) and disc == ([12], 0.3) and self.model.z_dim == 8
-        self.check(right, f"the networks of GAN([16], [12], 0.1, 0.3, 8) get {gen} and {disc}")
-        self.check(str(self.model.device) == "cpu", f"GAN.device is {self.model.device}, not cpu")
+        modes[:], graphs[:] = [], []
 
     def step(self, name: str) -> torch.Tensor:
         """The loss that generator_step or discriminator_step returns."""
-        result = getattr(self.model, name)(self.x_real)
+        what = f"{name} (of other networks than yours)"
+        result = self.attempt(what, getattr(self.model, name), self.x_real)
         pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
         self.check(pair and "loss" in result[1], f'{name} must return loss, {{"loss": loss, ...}}')
         self.check(result[0].numel() == 1, f"{name}: the loss must be a mean over the batch")
@@ -224,65 +273,37 @@ class GANTest(Contract):
         self.check(not vectors, f"{name}: values to log must be scalars, {vectors} are not")
         return result[0]
 
-    def test_losses(self):
-        (real, g), (not_real, not_g) = np.logaddexp(0, [[-REAL, -FAKE], [REAL, FAKE]])
-        p_real, p_fake = np.exp([-real, -g])  # D(x), D(G(z))
-        twice_real, twice_g, twice_not_g = np.logaddexp(0, [-p_real, -p_fake, p_fake])
-        for name, right, swapped, twice in [
-            ("discriminator_step", real + not_g, not_real + g, twice_real + twice_not_g),
-            ("generator_step", g, not_g, twice_g),
-        ]:
-            loss = self.step(name).item()
-            mistakes = {"swapped labels": swapped, "log(1 - D(G(z))) saturates": -swapped}
-            mistakes |= {"a sigmoid too many": twice, "a sum, not a mean": 6 * right}
-            known = [why for why, x in mistakes.items() if np.isclose(loss, [x, x / 2], 1e-3).any()]
-            correct = np.isclose(loss, [right, right / 2], 1e-3).any()
-            self.check(correct, f"{name}: loss {loss:.4f}, not {right:.4f}: {' or '.join(known)}")
+    def generate(self, name: str, *sizes: int) -> torch.Tensor:
+        """The images that sample or interpolate returns, which have to be right in any mode."""
+        for training in (True, False):
+            images = self.attempt(name, getattr(self.model.train(training), name), *sizes)
+            shape, right = [*images.shape], [sizes[0], *(n + 2 for n in sizes[1:]), 1, 28, 28]
+            flat = ": rows are flattened" if shape == [25, 1, 28, 28] else ""
+            self.check(shape == right, f"{name}(*{[*sizes]}): shape {shape}, not {right}{flat}")
+            now = {net.training for net in self.networks.values()}
+            self.check(now == {training}, f"{name} leaves the model in another mode")
+            self.check(not images.requires_grad, f"{name} keeps a graph: no_grad() is missing")
+            self.check(images.min() < 0, f"{name}: images must be the generator's, in [-1, 1]")
+            self.check(len(images.unique(dim=0)) == 5, f"{name}: all images are of one latent")
+        return images
 
-    def test_gradients(self):
-        for name, network in self.networks.items():
-            self.model.zero_grad()
-            loss = self.step(f"{name}_step")
-            self.check(loss.requires_grad, f"{name}_step: no gradient: no_grad() or detach()?")
-            loss.backward()
-            self.check(network.bias.grad is not None, f"{name}_step: the {name} gets no gradient")
-        leaks = self.model.generator.bias.grad is not None
-        self.check(not leaks, f"{name}_step: gradients reach the generator: detach() fake images")
+    def save(self, function: str) -> None:
+        """Calls generate_and_save or interpolate_and_save while the model is in training mode."""
+        modes.clear()
+        with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
+            call = getattr(train_torch, function)
+            self.attempt(function, call, self.model.train(), 1, writer)
+        self.check(not any(modes), f"{function}: dropout is on in what it saves: eval() is missing")
 
-    def test_images(self):
-        seen, fakes, real = [], [], self.x_real.flatten(1)
-        self.model.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        for name in ("discriminator_step", "discriminator_step", "generator_step"):
-            seen.clear()
-            self.step(name)
-            images = torch.cat([x.flatten(1) for x in seen])
-            same = (images[:, None] == real).all(2)
-            self.check(name[0] == "g" or same.any(0).all(), f"{name}: D does not see x_real")
-            fakes.append(images[~same.any(1)])
-            self.check(len(fakes[-1]) == 6, f"{name}: {len(fakes[-1])} fake images for 6 real ones")
-        new = len(torch.cat(fakes).unique(dim=0)) == 18
-        self.check(new, "the same fake images again: each step needs new latents, one per image")
 
-    def test_sampling(self):
-        for name, sizes in [("sample", [5]), ("interpolate", [5, 3])]:
-            for training in (True, False):
-                modes.clear()
-                images = getattr(self.model.train(training), name)(*sizes)
-                shape, right = [*images.shape], [[], [5], [5, 5]][len(sizes)] + [1, 28, 28]
-                self.check(shape == right, f"{name}(*{sizes}): shape {shape}, not {right}")
-                self.check(not any(modes), f"{name}: dropout is on: eval() is missing")
-                now = {net.training for net in self.networks.values()}
-                self.check(now == {training}, f"{name} leaves the model in another mode")
-                self.check(not images.requires_grad, f"{name} keeps a graph: no_grad() is missing")
-                self.check(images.min() < 0, f"{name}: images must be the generator's, in [-1, 1]")
-                self.check(len(images.unique(dim=0)) == 5, f"{name}: all images are of one latent")
+class GANTest(WithGAN):
+    title = "GAN and seed_everything"
 
-    def test_interpolation(self):
-        z = 4 * self.model.interpolate(500, 3).flatten(2)[:, :, :8].atanh()
-        start, end, steps = z[:, 0], z[:, -1], z.diff(dim=1).norm(dim=2).mean(0)
-        alike = (start * end).sum() / (start.norm() * end.norm())  # 0 of independent latents
-        self.check(alike.abs() < 0.1, "interpolate: no ends: weights must go from 0 to 1")
-        self.check(steps.min() > steps.max() / 2, f"interpolate: uneven steps {steps.tolist()}")
+    def test_arguments(self):
+        gen, disc = (net.arguments for net in self.networks.values())
+        right = gen == (8, [16], 0.1) and disc == ([12], 0.3) and self.model.z_dim == 8
+        self.check(right, f"the networks of GAN([16], [12], 0.1, 0.3, 8) get {gen} and {disc}")
+        self.check(str(self.model.device) == "cpu", f"GAN.device is {self.model.device}, not cpu")
 
     def test_seeds(self):
         numbers = []
@@ -291,9 +312,127 @@ class GANTest(Contract):
             numbers.append((random.random(), np.random.rand(), torch.rand(()).item()))
         self.check(numbers[0] == numbers[1], f"seed_everything: random, numpy, torch: {numbers}")
 
+
+class SampleTest(WithGAN):
+    title = "task 3, sample"
+
+    def test_images(self):
+        self.generate("sample", 5)
+
+    def test_saved_images(self):
+        self.save("generate_and_save")
+
+
+class InterpolateTest(WithGAN):
+    title = "task 4, interpolate"
+
+    def test_images(self):
+        self.generate("interpolate", 5, 3)
+
+    def test_saved_images(self):
+        self.save("interpolate_and_save")
+
+    def test_latents(self):
+        z = 4 * self.generate("interpolate", 5, 3).flatten(2)[:, :, :8].double().atanh()
+        steps = z.diff(dim=1).norm(dim=2).mean(0)
+        self.check(steps.max() > 0, "interpolate: all images of a row are of one latent")
+        z = 4 * self.model.interpolate(500, 3).flatten(2)[:, :, :8].atanh()
+        start, end, steps = z[:, 0], z[:, -1], z.diff(dim=1).norm(dim=2).mean(0)
+        alike = (start * end).sum() / (start.norm() * end.norm())  # 0 of independent latents
+        ends = "without an end: weights must go from 0 to 1, i / (interpolation_steps + 1)"
+        self.check(alike.abs() < 0.1, f"interpolate: {ends}")
+        self.check(steps.min() > steps.max() / 2, f"interpolate: uneven steps {steps.tolist()}")
+
+
+def softplus(logit: float) -> float:
+    """-log(1 - sigmoid(logit)); of -logit it is -log sigmoid(logit)."""
+    return np.logaddexp(0, logit)
+
+
+class Step:
+    """The tests of both training steps."""
+
+    def test_loss(self):
+        loss, (right, mistakes) = self.step(self.name).item(), self.losses()
+        mistakes |= {"a sum, not a mean": 6 * right, "the mean of a mean": right / 6}
+        mistakes |= {"the sign is wrong": -right}
+        known = [why for why, x in mistakes.items() if np.isclose(loss, [x, x / 2], 1e-3).any()]
+        why = " or ".join(known) or "or half of it, with these logits"
+        of = f"of logits {REAL} for real and {FAKE} for fake images"
+        correct = np.isclose(loss, [right, right / 2], 1e-3).any()
+        self.check(correct, f"{self.name}: loss {loss:.4f} {of}, not {right:.4f}: {why}")
+
+    def test_gradient(self):
+        network, loss = self.name.split("_")[0], self.step(self.name)
+        self.check(loss.requires_grad, f"{self.name}: no gradient: no_grad() or detach()?")
+        loss.backward()
+        grads = {name: net.bias.grad is not None for name, net in self.networks.items()}
+        self.check(grads[network], f"{self.name}: the {network} gets no gradient")
+        if network == "discriminator" and grads["generator"]:
+            leak = "discriminator_step: gradients reach the generator, which costs time"
+            hints.append(f"{self.file}: {leak}: detach() the fake images")
+
+    def test_images(self):
+        seen, fakes, real = [], [], self.x_real.flatten(1)
+        self.model.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        for _ in range(2):
+            seen.clear()
+            self.step(self.name)
+            images = torch.cat([x.flatten(1) for x in seen])
+            same = (images[:, None] == real).all(2)
+            given = self.name[0] == "g" or same.any(0).all()
+            self.check(given, f"{self.name}: D does not see x_real")
+            fakes.append(images[~same.any(1)])
+            count = f"{len(fakes[-1])} fake images for 6 real ones"
+            self.check(len(fakes[-1]) == 6, f"{self.name}: {count}")
+        new = len(torch.cat(fakes).unique(dim=0)) == 12
+        again = "the same fake images again: each step needs new latents, one per image"
+        self.check(new, f"{self.name}: {again}")
+
+
+class DiscriminatorStepTest(Step, WithGAN):
+    title, name = "task 5, discriminator_step", "discriminator_step"
+
+    def losses(self) -> tuple[float, dict[str, float]]:
+        real, fake = softplus(-REAL), softplus(FAKE)  # -log D(x), -log (1 - D(G(z)))
+        p_real, p_fake = np.exp([-real, -softplus(-FAKE)])
+        return real + fake, {
+            "swapped labels": softplus(REAL) + softplus(-FAKE),
+            "1 - logit, where the target should be 0": real + softplus(FAKE - 1),
+            "a sigmoid too many": softplus(-p_real) + softplus(p_fake),
+            "the loss of real images alone": real,
+            "the loss of fake images alone": fake,
+        }
+
+
+class GeneratorStepTest(Step, WithGAN):
+    title, name = "task 6, generator_step", "generator_step"
+
+    def losses(self) -> tuple[float, dict[str, float]]:
+        return softplus(-FAKE), {
+            "swapped labels": softplus(FAKE),
+            "log(1 - D(G(z))) saturates": -softplus(FAKE),
+            "1 - logit, and a target of 0": softplus(1 - FAKE),
+            "a sigmoid too many": softplus(-np.exp(-softplus(-FAKE))),
+        }
+
+
+class TrainGANTest(WithGAN):
+    title = "task 7, train_gan"
+
+    def setUp(self):
+        super().setUp()
+        self.model.r1, self.model.update_average = 0, lambda: None  # they have tests of their own
+
+    def step(self, name: str) -> torch.Tensor:
+        try:
+            return super().step(name)
+        except AssertionError:
+            self.check(False, f"train_gan is tested after {name} is mended")
+
     def train(self, **rates: float) -> None:
         """An epoch of 5 batches; notes what is logged, and gradients at optimizers' steps."""
-        self.gradients, optimizers = {"generator": [], "discriminator": []}, []
+        self.gradients, self.logged, optimizers = {name: [] for name in self.networks}, [], []
         for key, net in self.networks.items():
 
             def note(*_, key=key, bias=net.bias):
@@ -302,12 +441,20 @@ class GANTest(Contract):
             optimizers.append(torch.optim.Adam(net.parameters(), rates.get(key, 0.0)))
             optimizers[-1].register_step_pre_hook(note)
         with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
-            writer.add_scalar = self.add_scalar = mock.Mock(wraps=writer.add_scalar)
+            writer.add_scalar = lambda tag, scalar_value, global_step=None, **_: self.logged.append(
+                (tag, torch.as_tensor(scalar_value).item())
+            )
             loggers = [TensorBoardLogger(writer, 1, name) for name in self.networks]
             batches = [(self.x_real, torch.zeros(6))] * 5
-            train_torch.train_gan(self.model.eval(), batches, *loggers, *optimizers)
+            arguments = self.model.eval(), batches, *loggers, *optimizers
+            try:
+                self.attempt("train_gan", train_torch.train_gan, *arguments)
+            except AssertionError:
+                for name in self.networks:
+                    self.step(f"{name}_step")  # whose mistake it may be
+                raise
 
-    def test_training_steps(self):
+    def test_steps(self):
         self.train()
         for name, found in self.gradients.items():
             (right,) = torch.autograd.grad(self.step(f"{name}_step"), self.networks[name].bias)
@@ -316,35 +463,122 @@ class GANTest(Contract):
             self.check(same[0], f"{what} does not follow {name}_step: no zero_grad(), or swapped?")
             self.check(same.all(), f"{what} follows gradients that add up: zero_grad() missing")
 
-    def test_training_moves_each_network_by_its_own_optimizer(self):
+    def test_each_network_is_moved_by_its_own_optimizer(self):
         for name in self.networks:
             before = {key: net.bias.clone() for key, net in self.networks.items()}
             self.train(**{name: 0.1})
             moved = [key for key in before if not torch.equal(before[key], self.networks[key].bias)]
             self.check(moved == [name], f"train_gan: the {name}'s optimizer moves {moved}")
 
-    def test_training_logs(self):
+    def test_logs(self):
         self.train()
         for name in self.networks:
-            calls = [call.args for call in self.add_scalar.call_args_list]
-            losses = [value for tag, value, _ in calls if tag == f"{name}/loss"]
+            losses = [value for tag, value in self.logged if tag == f"{name}/loss"]
             self.check(len(losses) == 5, f"train_gan: the {name}'s logger gets {len(losses)} of 5")
             right = np.isclose(losses[0], self.step(f"{name}_step").item(), 1e-3)
             self.check(right, f"train_gan: {name}_step's dictionary is not logged: swapped?")
 
-    def test_training_mode_and_memory(self):
-        modes[:], graphs[:] = [], []
+    def test_mode_and_memory(self):
         self.train()
         self.check(any(modes), "train_gan: no dropout: model.train() is missing")
         kept = sum(graph() is not None for graph in graphs)
         self.check(kept < 3, f"graphs of {kept} calls stay in memory: detach() what is kept")
 
 
-def load_tests(loader: unittest.TestLoader, contract: unittest.TestSuite, _pattern):
-    """Adds the unit tests in tests/ where no part of the contract is named."""
-    root = Path(__file__).resolve().parent
-    return unittest.TestSuite([contract, loader.discover(f"{root}/tests", top_level_dir=str(root))])
+class OptimizersTest(WithGAN):  # what a train_torch.py need not have, as the two below
+    title = "task 8, make_optimizers"
+
+    def test_rates_and_parameters(self):
+        if hasattr(train_torch, "make_optimizers"):
+            args = argparse.Namespace(lr=0.1, lr_disc=0.2, betas=[0.3, 0.4])
+            made = self.attempt("make_optimizers", train_torch.make_optimizers, self.model, args)
+            for name, optimizer, lr in zip(self.networks, made, (0.1, 0.2), strict=True):
+                (group,) = optimizer.param_groups
+                found, what = (group["lr"], *group["betas"]), f"make_optimizers: the {name}'s has"
+                self.check(found == (lr, 0.3, 0.4), f"{what} other rates or betas: {found}")
+                of = {*map(id, group["params"])} == {*map(id, self.networks[name].parameters())}
+                self.check(of, f"{what} parameters of something else")
+
+
+class PenaltyTest(WithGAN):
+    title = "task 9, gradient_penalty"
+
+    def test_value(self):
+        if hasattr(self.model, "gradient_penalty"):
+            weight = self.model.discriminator.weight
+            weight.data *= 2  # the length of the gradient, for each image
+            penalty = self.attempt("gradient_penalty", self.model.gradient_penalty, self.x_real)
+            right = "4.0, the mean over the images of the gradient's squared length"
+            self.check(np.isclose(penalty.item(), 4), f"gradient_penalty: {penalty}, not {right}")
+            self.check(penalty.requires_grad, "gradient_penalty: no gradient: create_graph=True?")
+
+
+class AverageTest(WithGAN):
+    title = "task 10, update_average"
+
+    def test_weights(self):
+        if hasattr(self.model, "update_average"):
+            averaged = self.model.averaged.bias
+            for steps, ema, right in [(0, 99, 1), (20, 99, 1 / 5), (100, 3, 1 / 4)]:
+                self.model.steps_done, self.model.ema = steps, ema
+                averaged.data.fill_(0)
+                self.model.generator.bias.data.fill_(1)
+                self.attempt("update_average", self.model.update_average)
+                found, of = averaged[0].item(), f"with {steps} steps done and an ema of {ema}"
+                why = f"update_average: a weight of {found:.3g}, not {right:.3g}, {of}"
+                self.check(np.isclose(found, right), why)
+
+
+CONTRACT = MnistTest, GANTest, GeneratorTest, DiscriminatorTest, SampleTest, InterpolateTest
+CONTRACT += DiscriminatorStepTest, GeneratorStepTest, TrainGANTest, OptimizersTest
+OPTIONAL = PenaltyTest, AverageTest
+
+
+class Messages(unittest.TestResult):
+    """What is wrong; of messages that differ in numbers alone, the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages: dict[str, str] = {}
+
+    def addFailure(self, _, error):
+        message = str(error[1])
+        self.messages.setdefault("".join(c for c in message if not c.isdigit()), message)
+
+    def addError(self, test, error):
+        kind, value, _ = error
+        what = "" if kind is NotImplementedError else f"{kind.__name__}: "
+        self.addFailure(test, (kind, f"{place(value)}: {what}{value}"))
+
+
+def contract(parts=CONTRACT + OPTIONAL) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The title of each part, what is wrong with it, and what could be better."""
+    for part in parts:
+        hints.clear()
+        result = Messages()
+        unittest.defaultTestLoader.loadTestsFromTestCase(part).run(result)
+        yield part.title, [*result.messages.values()], [*dict.fromkeys(hints)]
+
+
+def main() -> None:
+    """Prints a report, and what to do next; if all is done, runs the tests in tests/."""
+    todo, better = [], []
+    for title, messages, part_hints in contract():
+        missing = all(message.endswith("is to be written") for message in messages)
+        state = ("missing" if missing else "wrong") if messages else "done"
+        optional = title in [part.title for part in OPTIONAL]
+        report = [f"{title}{' (optional)' if optional else ''}: {state}", *messages]
+        print("\n    ".join(report), flush=True)
+        todo += [] if optional else messages
+        better += part_hints
+    for hint in better:
+        print(f"hint: {hint}")
+    if todo:
+        sys.exit(f"next: {todo[0]}")
+    if (HERE / "tests").exists():
+        tests = unittest.defaultTestLoader.discover(f"{HERE}/tests", top_level_dir=f"{HERE}")
+        sys.exit(not unittest.TextTestRunner().run(tests).wasSuccessful())
 
 
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main() if sys.argv[1:] else main()

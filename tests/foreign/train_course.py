@@ -5,6 +5,7 @@ import random
 import numpy as np
 import torch
 import torch.nn as nn
+from torchvision.utils import make_grid
 
 from models import DiscriminatorMLP, GeneratorMLP
 
@@ -60,6 +61,18 @@ class GAN(nn.Module):
         loss_fake = criterion(preds_fake, zeros(preds_fake))
         loss = loss_real + loss_fake
         return loss, {"loss": loss, "accuracy": (preds_real > 0).float().mean()}
+
+
+def generate_and_save(model, epoch, summary_writer, batch_size=64):
+    samples = model.sample(batch_size)
+    grid = make_grid(samples, nrow=8, normalize=True, value_range=(-1, 1), pad_value=0.5)
+    summary_writer.add_image("samples", grid, global_step=epoch)
+
+
+def interpolate_and_save(model, epoch, summary_writer, batch_size=64, interpolation_steps=5):
+    images = model.interpolate(batch_size, interpolation_steps).flatten(0, 1)
+    grid = make_grid(images, nrow=interpolation_steps + 2, normalize=True, value_range=(-1, 1))
+    summary_writer.add_image("interpolation", grid, global_step=epoch)
 
 
 def train_gan(model, train_loader, logger_gen, logger_disc, optimizer_gen, optimizer_disc):
