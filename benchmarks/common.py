@@ -22,7 +22,7 @@ from torchvision import datasets, transforms
 
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
-from train_torch import GAN, train_gan
+from train_torch import GAN, make_optimizers, parse_args, train_gan
 from utils import TensorBoardLogger
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -65,21 +65,19 @@ def endless(loader: DataLoader) -> Iterator:
 
 def project(
     writer: SummaryWriter,
+    flags: str = "",
     bf16: bool = False,
-    gan: type[GAN] = GAN,
     logger: type[TensorBoardLogger] = TensorBoardLogger,
 ) -> Run:
-    """Steps of train_gan, from one epoch into the next."""
-    model = gan(GEN, DISC, 0.0, 0.0, Z_DIM)
-    adams = [
-        torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True)
-        for network in (model.generator, model.discriminator)
-    ]
+    """Steps of train_gan as with these flags of train_torch.py, from one epoch into the next."""
+    args = parse_args(["--device", "cpu", *flags.split()])
+    model = GAN.from_args(args)
+    optimizers = make_optimizers(model, args)
     loggers = [logger(writer, name=name) for name in ("generator", "discriminator")]
     batches = endless(mnist(batch_size=BATCH))
 
     def run(steps: int) -> None:
-        train_gan(model, itertools.islice(batches, steps), *loggers, *adams, bf16=bf16)
+        train_gan(model, itertools.islice(batches, steps), *loggers, *optimizers, bf16=bf16)
 
     return run
 

@@ -91,7 +91,8 @@ def shares(writer: SummaryWriter, steps: int = 200) -> dict[str, float]:
         "loading": ("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__",),
         "logging": ("logging",),
     }
-    run = common.project(writer, gan=ProfiledGAN, logger=ProfiledLogger)
+    flags = "--gan benchmarks.speed:ProfiledGAN"
+    run = common.project(writer, flags, logger=ProfiledLogger)
     run(steps // 5)  # warm up
     with profile() as profiled:
         started = time.perf_counter()

@@ -34,7 +34,7 @@ class SaturatingGAN(GAN):
     def generator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's loss, log(1 - D(G(z)))."""
         logits = self.discriminator(self.generator(self.latents(len(x_real))))
-        loss = -F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+        loss = F.logsigmoid(-logits.float()).mean()
         return loss, {"loss": loss.detach()}
 
 
