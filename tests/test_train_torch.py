@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import TensorDataset
 
 import train_torch
 import utils
@@ -179,8 +180,12 @@ class RunsTest(RunTest):
         found = str(model), model.z_dim, model.ema, model.r1
         self.assertEqual(found, (str(GAN([5, 6], [7], 0.2, 0.4, 3)), 3, 7, 0.7), "other arguments")
         loader = mock.Mock(side_effect=lambda root, batch_size, **_: noise_mnist())
-        with mock.patch("train_torch.mnist", loader):
+        moved = mock.patch.object(TensorDataset, "to", create=True)
+        with mock.patch("train_torch.mnist", loader), moved as to_device:
+            self.train(f"{flags} --epochs 1", "here")
+            to_device.assert_called_once_with(torch.device("cpu"))  # data on the model's device
             self.train(f"{flags} --epochs 1 --num_workers 2")
+        self.assertEqual(to_device.call_count, 1, "workers cannot index what is on a device")
         given = {"root": str(self.directory), "batch_size": 64, "num_workers": 2}
         self.assertEqual(loader.call_args.kwargs, given, "other data, batches or workers")
 
@@ -297,9 +302,14 @@ class ResumeTest(RunTest):
             with self.assertRaisesRegex(Exception, reason):
                 self.train(flag)
         moved = run.rename(self.directory / "moved")
+        contents = torch.load(moved / CHECKPOINT, weights_only=True)
+        contents["args"] |= {"bf16": True, "device": "cuda:0", "log_dir": "/gone"}  # as once saved
+        torch.save(contents, moved / CHECKPOINT)
         args = parse_args(f"--log_dir {moved.parent} --name moved --epochs 2".split())
-        found = args.epochs, args.save_every, *args.hidden_dims_gen, args.name
-        self.assertEqual(found, (2, 4, 32, "moved"), "flags or the run's own arguments are lost")
+        found = args.epochs, args.save_every, *args.hidden_dims_gen, args.name, args.log_dir
+        expected = 2, 4, 32, "moved", str(self.directory)
+        self.assertEqual(found, expected, "flags or the run's own arguments are lost")
+        self.assertNotEqual(args.device, "cuda:0", "cannot go on with it on another machine")
         self.train("--num_workers 1 --save_every 3 --precision fp32 --epochs 2", "moved")
         with self.assertRaisesRegex(Exception, "^argument --epochs: 2 are done, more than 1; "):
             self.train("--epochs 1", "moved")
