@@ -25,7 +25,9 @@ class ExplorerTest(TemporaryDirectoryTest):
         text = page.read_text(encoding="utf-8")
         self.assertNotRegex(text.replace("data:image", ""), "https?:|src=[^d]", "not offline")
         self.assertTrue(text.startswith(before) and text.endswith(after), "another template")
-        return json.loads(text.removeprefix(before).removesuffix(after))
+        data = text.removeprefix(before).removesuffix(after)
+        self.assertNotIn("<", data, "may end the script that holds the data")
+        return json.loads(data)
 
     def test_the_page_of_a_run_is_like_the_ready_one(self):  # which explorer/check.py checks
         run, path = self.directory / "a <run>", self.directory / "page"

@@ -71,3 +71,4 @@ class SampleTest(RunTest):
         reason = "(averaged weights only|belongs to another models.py)"  # the pretrained generator
         self.assertRaisesRegex(OSError, reason, sample.main, ["--raw"])
         self.assert_rejected("from 0 to", sample.main, "--seed", 2**64)
+        self.sample("--seed", 2**64 - 1)
