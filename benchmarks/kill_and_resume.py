@@ -4,9 +4,9 @@
     python -m benchmarks.kill_and_resume --each 1   one of each
 
 Each time a run was killed, it is started again as a user would, by the same command. In the end
-weights, Adam's moments, TensorBoard's scalars,
-sample grids, scores and film have to be equal to those of a straight run, bit for bit. A kill may
-lose the current epoch and 30 seconds of training, no more. Exit status 1 if anything is otherwise.
+weights, Adam's moments, TensorBoard's scalars, sample grids, scores and film have to be equal to
+those of a straight run, bit for bit. A kill may lose the current epoch and 30 seconds of training,
+no more. Exit status 1 if anything is otherwise.
 """
 
 import argparse

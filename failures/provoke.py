@@ -81,7 +81,7 @@ FAILURES = {
         "--epochs 2 --ema 10000 --gan failures.provoke:LongAverageGAN", raw=True
     ),
     "memorization": Failure(
-        "--epochs 600 --save_every 600 --decay_from 600 --gan failures.provoke:WatchedGAN",
+        "--epochs 600 --save_every 100 --decay_from 600 --gan failures.provoke:WatchedGAN",
         images=2000,
     ),
 }

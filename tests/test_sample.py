@@ -7,6 +7,7 @@ from PIL import Image, ImageSequence
 from torchvision.transforms.functional import pil_to_tensor
 
 import sample
+from checkpoint import load_checkpoint
 from metrics import classify
 from tests.common import RunTest, gray, needs_shipped_models
 from train_torch import GAN
@@ -31,6 +32,9 @@ class SampleTest(RunTest):
         grid = gray(self.sample("--raw", "--grid", 2, 3, "--scale", 1, "--seed", 1))
         self.assertEqual(grid.shape, (2 * 30 + 2, 3 * 30 + 2), "--grid is not ROWS COLUMNS")
         models = [GAN.from_checkpoint(self.run_dir, raw) for raw in (True, False)]
+        for name, weights in models[1].named_children():
+            saved = load_checkpoint(self.run_dir)[name]
+            torch.testing.assert_close(dict(weights.state_dict()), saved, msg=f"{name} is another")
         raw, averaged = (to_gray(x.sample(6, torch.Generator().manual_seed(1)))[1] for x in models)
         self.assertTrue(torch.equal(grid[2:30, 32:60], raw[0]), "not of --seed and --raw")
         self.assertFalse(torch.equal(raw, averaged), "raw and averaged weights are the same")
