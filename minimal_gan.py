@@ -22,22 +22,22 @@ for epoch in range(1, 51):
     optimizer_gen.param_groups[0]["lr"] = 2e-3 * min(1, 20 / epoch)
     optimizer_disc.param_groups[0]["lr"] = 1e-3 * min(1, 20 / epoch)
     for x_real, _ in loader:
-        # D learns to tell real images from generated ones: log D(x) + log(1 - D(G(z))) is to rise.
+        # D learns to tell real images from generated ones: maximize log D(x) + log(1 - D(G(z))).
         x_fake = G(torch.randn(len(x_real), 32)).detach()
         loss_disc = -(logsigmoid(D(x_real)) + logsigmoid(-D(x_fake))).mean() / 2
-        if step % 8 == 0:  # R1: D should be flat at real images, so that nothing pushes G from them
+        if step % 8 == 0:  # R1 keeps D flat at real images, so that nothing pushes G away from them
             x = x_real.requires_grad_()
             (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
             loss_disc = loss_disc + 8 * 0.3 / 2 * gradient.square().sum((1, 2, 3)).mean()
         optimizer_disc.zero_grad()
         loss_disc.backward()
         optimizer_disc.step()
-        # G learns to generate images that D takes for real: log D(G(z)) is to rise.
+        # G learns to generate images that D takes for real: maximize log D(G(z)).
         loss_gen = -logsigmoid(D(G(torch.randn(len(x_real), 32)))).mean()
         optimizer_gen.zero_grad()
         loss_gen.backward()
         optimizer_gen.step()
-        # The average of G's weights makes better images than those of any one step.
+        # The average of G's weights generates better images than those of any one step.
         for mean, p in zip(averaged.parameters(), G.parameters(), strict=True):
             mean.data.lerp_(p.data, 1 / (1 + min(step / 5, 1000)))
         step += 1
