@@ -57,7 +57,7 @@ RECIPES = {
     "deep_slow": ([14], DEEP + SLOW),
     "wide_slow": ([12, 50, 100], WIDE + SLOW),
 }
-GOALS = 1.24, 0.5  # what the usual recipe has after 250 epochs; what it never reaches
+GOALS = 1.24, 0.5  # about what the usual recipe has after 250 epochs; what it never reaches
 
 
 def train(recipe: str, seed: int, epochs: Sequence[int], log_dir: Path) -> None:
