@@ -1,6 +1,8 @@
-"""The run directory and the checkpoint file: replaced as a whole, loaded without executing code."""
+"""The run directory and its checkpoint: saving, loading, what a run that is resumed may change."""
 
+import argparse
 import io
+import json
 import os
 import secrets
 import time
@@ -12,6 +14,63 @@ import torch
 
 CHECKPOINT = Path("checkpoints", "model_checkpoint.pt")  # relative to the run directory
 FORMAT = 4  # increase it when other versions of this package could not read the contents
+# Of the arguments, place and machine are not saved with a run. When it is resumed it may change
+# those that hardly change the result. All others are hyperparameters.
+NOT_SAVED = {"log_dir", "name", "device", "progress_bar"}
+MAY_CHANGE = {"epochs", "data_dir", "num_workers", "save_every", "precision"}
+
+
+def to_save(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that are saved with a run."""
+    return {name: value for name, value in vars(args).items() if name not in NOT_SAVED}
+
+
+def hyperparameters(args: dict[str, Any]) -> dict[str, Any]:
+    """Those of the saved arguments that a run keeps."""
+    return {name: value for name, value in args.items() if name not in MAY_CHANGE}
+
+
+def saved_args(args: argparse.Namespace) -> dict[str, Any]:
+    """The saved arguments of the run `args.name`, {} if there is none; raises as `load`."""
+    run_dir = Path(args.log_dir, args.name or "")
+    saved = load(run_dir)["args"] if args.name and (run_dir / CHECKPOINT).exists() else {}
+    return {name: value for name, value in saved.items() if name in to_save(args)}
+
+
+def start_or_resume(args: argparse.Namespace, parts: dict[str, Any]) -> tuple[Path, int]:
+    """Loads the state of a run from its checkpoint, which is made if the run is new.
+
+    Returns:
+        The run directory, and how many epochs are done.
+
+    Raises:
+        OSError: the checkpoint cannot be written or read, or has other networks.
+        argparse.ArgumentTypeError: the run has other hyperparameters, more epochs, or has lost
+            its checkpoint.
+    """
+    run_dir = make_run_dir(args.log_dir, args.name)
+    args_file, given = run_dir / "args.json", to_save(args)
+    begun = args_file.exists()  # looked at first: another process may be about to begin this run
+    if not (run_dir / CHECKPOINT).exists():
+        if begun:
+            lost = f"{run_dir} is a run without {CHECKPOINT}; another --name starts a new run"
+            raise argparse.ArgumentTypeError(lost)
+        save(run_dir, 0, args, parts, replace=False)
+    saved = load(run_dir)
+    wrong = [
+        f"--{name}: the run has {saved['args'][name]}, not {value}"
+        for name, value in hyperparameters(given).items()
+        if value != saved["args"].get(name, value)
+    ]
+    if args.epochs < saved["epoch"]:
+        wrong.append(f"--epochs: {saved['epoch']} are done, more than {args.epochs}")
+    if wrong:
+        raise argparse.ArgumentTypeError(f"argument {wrong[0]}; another --name starts a new run")
+    load_parts(saved, parts)
+    if given != saved["args"]:  # such as a larger --epochs
+        save(run_dir, saved["epoch"], args, parts)
+    args_file.write_text(json.dumps(given, indent=2))
+    return run_dir, saved["epoch"]
 
 
 def make_run_dir(log_dir: str | Path, name: str | None = None) -> Path:
@@ -28,13 +87,13 @@ def make_run_dir(log_dir: str | Path, name: str | None = None) -> Path:
     return run_dir
 
 
-def save_checkpoint(
-    path: Path, epoch: int, args: dict[str, Any], parts: dict[str, Any], replace: bool = True
+def save(
+    run_dir: Path, epoch: int, args: argparse.Namespace, parts: dict[str, Any], replace: bool = True
 ) -> None:
     """Saves how many epochs are done, the run's arguments and the states of its parts.
 
     The file takes its place only when it is safely on disk: at any moment there is a complete one.
-    Its random name before keeps two processes from writing into the same file.
+    Until then its name is a random one, so that two processes do not write into the same file.
 
     Args:
         parts: the networks and optimizers by name.
@@ -45,7 +104,8 @@ def save_checkpoint(
     """
     states = {name: part.state_dict() for name, part in parts.items()}
     buffer = io.BytesIO()  # on a full disk, torch.save into a file raises a RuntimeError
-    torch.save({"format": FORMAT, "epoch": epoch, "args": args, **states}, buffer)
+    torch.save({"format": FORMAT, "epoch": epoch, "args": to_save(args), **states}, buffer)
+    path = run_dir / CHECKPOINT
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.unfinished")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -61,8 +121,10 @@ def save_checkpoint(
         unfinished.unlink(missing_ok=True)
 
 
-def load_checkpoint(run: str | Path) -> dict[str, Any]:
+def load(run: str | Path) -> dict[str, Any]:
     """Reads the checkpoint of a run directory, or the file itself, all tensors on the CPU.
+
+    Reading executes no code. `GAN.from_args` then imports the module that `args["gan"]` names.
 
     Raises:
         OSError: there is no such file, or it is not a checkpoint of this format; says which.
@@ -76,14 +138,14 @@ def load_checkpoint(run: str | Path) -> dict[str, Any]:
         raise OSError(f"{path}: {error.strerror}; a run directory is GAN_logs/<name>") from None
     except Exception:  # the unpickler can fail in any way on a file of another kind
         raise OSError(f"{path} is corrupted, not a checkpoint, or contains code") from None
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT or "args" not in saved:
         raise OSError(f"{path} is not a checkpoint of this version (format {FORMAT})")
     saved["args"].setdefault("gan", "train_torch:GAN")  # earlier versions had no other
     return {**saved, "path": path}
 
 
 def load_parts(saved: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Loads the state of each network or optimizer from what `load_checkpoint` has read.
+    """Loads the state of each network or optimizer from what `load` has read.
 
     Raises an OSError that says why if they are not what was saved.
     """
@@ -94,4 +156,4 @@ def load_parts(saved: dict[str, Any], parts: dict[str, Any]) -> None:
         raise OSError(f"{saved['path']} has averaged weights only") from None
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise OSError(f"{saved['path']} belongs to another models.py ({reason})") from None
+        raise OSError(f"{saved['path']} belongs to other networks ({reason})") from None

@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import glob
 import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +41,7 @@ positive = checked(int, "an integer of at least 1", lambda n: n >= 1)
 seed = checked(int, "an integer from 0 to 2^64 - 1", lambda n: 0 <= n < 2**64)  # as torch takes
 share = checked(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
 weight = checked(float, "a number of at least 0", lambda x: 0 <= x < math.inf)
+reference = checked(str, "MODULE:CLASS", re.compile(r"[\w.]+:[\w.]+").fullmatch)
 name = checked(str, "letters, digits, _, -, . (not first)", re.compile(r"[\w-][\w.-]*").fullmatch)
 
 
@@ -48,24 +50,32 @@ def path(text: str) -> str:
     return str(Path(os.path.expanduser(text)).absolute())
 
 
+def expanded(paths: Sequence[str]) -> list[str]:
+    """The paths, a pattern replaced by those that fit: Windows' shells do not expand `*`."""
+    return [path for text in paths for path in sorted(glob.glob(text)) or [text]]
+
+
 def device(text: str) -> str:
-    """An argument type: a device that exists; "auto" is the accelerator if there is one."""
+    """An argument type: a device that can compute; "auto" is the accelerator if there is one."""
     if text == "auto":
         available = torch.accelerator.is_available()
-        return str(torch.accelerator.current_accelerator()) if available else "cpu"
+        text = str(torch.accelerator.current_accelerator()) if available else "cpu"
     try:
-        empty = torch.empty(0, device=text)
-        empty.cpu()  # fails on "meta", which holds no values
-        return str(empty.device)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
-        raise argparse.ArgumentTypeError(f"there is no device {text!r} here") from None
+        one = torch.ones(1, device=text)
+        (one + one).cpu()  # fails on "meta", and on a GPU that is too old or full
+        return str(one.device)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        message = f"no device {text!r} can be used here ({reason}); try --device cpu"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a script. Errors that a user can cause are one line; Ctrl-C ends it with status 130.
 
     The exit status is 2 for an invalid argument (`argparse.ArgumentTypeError`) and 1 for an
-    `OSError`, a training that has diverged (`FloatingPointError`) and what is not implemented.
+    `OSError`, a training that has diverged (`FloatingPointError`), what is not implemented, and a
+    GPU that fails.
     """
     invalid = argparse.ArgumentTypeError
     if hasattr(sys.stdout, "reconfigure"):  # a job's log by lines; paths that no encoding has
@@ -78,3 +88,9 @@ def run(main: Callable[[], None]) -> None:
     except (OSError, FloatingPointError, NotImplementedError, invalid) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, invalid) else 1)
+    except RuntimeError as error:  # for which older versions of torch have no class of their own
+        if not re.search("CUDA|HIP|MPS|XPU", str(error)):
+            raise
+        reason = str(error).splitlines()[0]
+        print(f"{Path(sys.argv[0]).name}: {reason}; try --device cpu", file=sys.stderr)
+        sys.exit(1)

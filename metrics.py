@@ -17,6 +17,7 @@ from utils import from_gray, to_gray
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 CLASSIFIER, REFERENCE = PRETRAINED / "classifier.pt", PRETRAINED / "reference.pt"
 SCORES = "frechet_distance", "precision", "recall", "coverage", "smallest_share", "confident"
+IMAGE_SHAPE = (1, 28, 28)  # of the images that can be scored
 CONFIDENT = 0.9  # the classifier's probability above which an image is clearly one digit
 NEIGHBORS = 5  # the ball of a feature reaches its 5th neighbor
 ROWS = 250  # of a distance matrix in memory at a time; twice as many take 1.6 times as long
@@ -78,7 +79,11 @@ def classify(images: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         FloatingPointError: an image holds NaN.
+        NotImplementedError: images have another shape.
     """
+    if images.shape[1:] != IMAGE_SHAPE:
+        shapes = f"{[*IMAGE_SHAPE]}, not {[*images.shape[1:]]}"
+        raise NotImplementedError(f"the digit classifier is for images of shape {shapes}")
     if images.isnan().any():
         raise FloatingPointError("images hold NaN")
     classifier = load_classifier()
@@ -180,7 +185,7 @@ def score(images: Tensor) -> dict[str, float]:
 
     Raises:
         ValueError: there are fewer than 6 images.
-        FloatingPointError: one holds NaN.
+        FloatingPointError, NotImplementedError: as `classify`.
         OSError: a file in `pretrained/` cannot be read.
     """
     reference = torch.load(REFERENCE, weights_only=True)

@@ -6,7 +6,6 @@ python sample.py --arrays 60000                      samples.npz: images, latent
 python sample.py --digit 7                           sevens only, in each of these
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,23 +21,25 @@ from utils import image_grid, save_gif, to_gray
 FRAMES, FRAME_SECONDS = 14, 0.05  # of an animation, from one latent to the next
 
 
-def latents_of(
-    model: GAN, digit: int, batch_size: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Latents `[B, z_dim]` whose images the classifier gives more than 90 % for this digit.
+def only_digit(model: GAN, digit: int) -> None:
+    """From now on the model draws latents only of images with more than 90 % for this digit.
 
-    Raises:
-        OSError: there is none among a thousand.
+    Drawing them raises an OSError if there is none among a thousand.
     """
-    found = torch.empty(0, model.z_dim)
-    while len(found) < batch_size:
-        z = GAN.latents(model, 1000, generator)
-        _, probabilities = classify(model.generate(z))
-        confident = z[probabilities[:, digit] > CONFIDENT]
-        if len(confident) == 0:
-            raise OSError(f"no confident {digit} among 1,000 samples")
-        found = torch.cat([found, confident])
-    return found[:batch_size]
+    any_latents = model.latents
+
+    def latents(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        found: list[Tensor] = []
+        while len(found) < batch_size:
+            z = any_latents(1000, generator)
+            _, probabilities = classify(model.generate(z))
+            confident = z[probabilities[:, digit] > CONFIDENT]
+            if len(confident) == 0:
+                raise OSError(f"no confident {digit} among 1,000 samples")
+            found.extend(confident)
+        return torch.stack(found[:batch_size])
+
+    model.latents = latents
 
 
 def save_animation(
@@ -61,7 +62,7 @@ def save_arrays(path: Path, model: GAN, count: int, rng: torch.Generator) -> Non
     `[N]`.
     """
     z = model.latents(count, rng)
-    images = torch.cat([to_gray(model.generate(part)) for part in z.split(1000)])
+    images = to_gray(model.generate(z))
     labels = classify(images)[1].argmax(1).byte()
     with open(path, "wb") as file:  # numpy would append .npz to a path
         np.savez(file, images=images[:, 0].numpy(), latents=z.numpy(), labels=labels.numpy())
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     model = GAN.from_checkpoint(args.run, raw=args.raw)
     if args.digit is not None:
-        model.latents = functools.partial(latents_of, model, args.digit)
+        only_digit(model, args.digit)
     (rows, columns), rng = args.grid, torch.Generator().manual_seed(args.seed)
     if args.arrays:
         path = Path(args.out or "samples.npz")

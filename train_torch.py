@@ -10,10 +10,12 @@ the model with its two training steps, the sample grids, one epoch, the run, the
 """
 
 import argparse
+import contextlib
 import copy
 import importlib
 import inspect
 import json
+import math
 import os
 import pkgutil
 import random
@@ -33,22 +35,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+import checkpoint
 import command_line
 import utils
-from checkpoint import CHECKPOINT, load_checkpoint, load_parts, make_run_dir, save_checkpoint
-from metrics import SCORES, score
+from metrics import IMAGE_SHAPE, SCORES, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
+from utils import SummaryWriter
 
 NETWORKS = "generator", "discriminator", "averaged"  # of GAN, and in its checkpoints
 PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
-# What belongs to place and machine, and is not saved; what a run that goes on may change, since it
-# hardly changes the result. All else are hyperparameters.
-NOT_SAVED = {"log_dir", "name", "device", "progress_bar"}
-MAY_CHANGE = {"epochs", "data_dir", "num_workers", "save_every", "precision"}
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
@@ -125,11 +123,12 @@ class GAN(nn.Module):
             OSError: there is no checkpoint, or it does not fit this version or models.py.
             argparse.ArgumentTypeError: as `from_args`.
         """
-        saved = load_checkpoint(run)
+        saved = checkpoint.load(run)
         model = GAN.from_args(argparse.Namespace(**saved["args"]))
-        load_parts(saved, {name: getattr(model, name) for name in NETWORKS if name in saved})
+        parts = {name: getattr(model, name) for name in NETWORKS if name in saved}
+        checkpoint.load_parts(saved, parts)
         if raw:
-            load_parts(saved, {"generator": model.averaged})
+            checkpoint.load_parts(saved, {"generator": model.averaged})
         return model
 
     @property
@@ -159,8 +158,12 @@ class GAN(nn.Module):
 
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
-        """Images `[B, C, H, W]` of the latents `[B, z_dim]`, in evaluation mode."""
-        return self.averaged.eval()(z)
+        """Images `[B, C, H, W]` of the latents `[B, z_dim]`, in evaluation mode.
+
+        They are generated 500 at a time: the layers in between may need 1000 times their memory.
+        """
+        averaged = self.averaged.eval()
+        return torch.cat([averaged(part) for part in z.split(500)])
 
     def latents(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Latents `[B, z_dim]` from the standard normal distribution."""
@@ -183,7 +186,7 @@ class GAN(nn.Module):
         # Both in one batch: two calls take 1.11 times as long in bf16, 1.04 in fp32. With batch
         # normalization in D make two, since the statistics of real and fake images differ.
         logits = self.discriminator(torch.cat([x_real.to(x_fake.dtype), x_fake]))
-        real, fake = logits.float().chunk(2)  # D(x) is the sigmoid of the logit
+        real, fake = logits.chunk(2)  # D(x) is the sigmoid of the logit
         loss = -(F.logsigmoid(real) + F.logsigmoid(-fake)).mean() / 2
         real, fake = real.detach(), fake.detach()
         return loss, {
@@ -201,7 +204,7 @@ class GAN(nn.Module):
         """
         x = x_real.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(self.discriminator(x).sum(), x, create_graph=True)
-        return gradient.float().flatten(1).square().sum(1).mean()
+        return gradient.flatten(1).square().sum(1).mean()
 
     def generator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's loss: the discriminator should classify its images as real.
@@ -217,7 +220,7 @@ class GAN(nn.Module):
             The loss, -log D(G(z)); and the scalars to log, whose "loss" is printed as well.
         """
         x_fake = self.generator(self.latents(len(x_real)))
-        loss = -F.logsigmoid(self.discriminator(x_fake).float()).mean()
+        loss = -F.logsigmoid(self.discriminator(x_fake)).mean()
         return loss, {"loss": loss.detach()}
 
     @torch.no_grad()
@@ -251,7 +254,7 @@ def generate_and_save(
 ) -> None:
     """Saves a grid of samples, of the same latents at every epoch and on every device."""
     images = model.sample(batch_size, torch.Generator().manual_seed(0))
-    utils.save_images(images, 8, "samples", epoch, summary_writer)
+    utils.save_images(images, 8, "samples", epoch, summary_writer, model.steps_done)
 
 
 def interpolate_and_save(
@@ -263,21 +266,19 @@ def interpolate_and_save(
 ) -> None:
     """Saves a grid of interpolations, one per row, of the same latents at every epoch."""
     images = model.interpolate(batch_size, interpolation_steps, torch.Generator().manual_seed(0))
-    columns = interpolation_steps + 2
-    utils.save_images(images.flatten(0, 1), columns, "interpolation", epoch, summary_writer)
+    images, columns, step = images.flatten(0, 1), interpolation_steps + 2, model.steps_done
+    utils.save_images(images, columns, "interpolation", epoch, summary_writer, step)
 
 
-def score_samples(model: GAN, num_samples: int) -> dict[str, float]:
+def score_samples(model: GAN, num_samples: int, seed: int = 0) -> dict[str, float]:
     """Scores of samples, of the same latents at every epoch; see metrics.py."""
-    return score(model.sample(num_samples, torch.Generator().manual_seed(0)))
+    return score(model.sample(num_samples, torch.Generator().manual_seed(seed)))
 
 
-def save_samples(model: GAN, epoch: int, summary_writer: SummaryWriter, scored: int = 0) -> None:
-    """Saves both grids, and the scores of so many samples."""
+def save_samples(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
+    """Saves both grids."""
     generate_and_save(model, epoch, summary_writer)
     interpolate_and_save(model, epoch, summary_writer, batch_size=16)
-    if scored:
-        utils.save_scores(summary_writer, score_samples(model, scored), epoch, model.steps_done)
 
 
 def train_gan(
@@ -293,11 +294,15 @@ def train_gan(
     """Trains for one epoch: for each batch a step of the discriminator, then of the generator.
 
     Losses stay on the device; the loggers read their means back once every `avg_window` steps.
-    With `bf16`, matmuls and images are in bfloat16; weights, moments and losses stay in float32.
+    With `bf16`, matmuls and images are in bfloat16. Weights and moments stay in float32, and losses
+    are computed from float32 logits, whatever the networks and steps are.
     """
     model.train()
     device = model.device
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    logits_to_float32 = model.discriminator.register_forward_hook(
+        lambda _module, _inputs, logits: logits.float() if isinstance(logits, Tensor) else logits
+    )
     # Each loss is differentiated with respect to its own network; the other needs no gradients.
     weights_gen = [p for p in model.generator.parameters() if p.requires_grad]
     weights_disc = [p for p in model.discriminator.parameters() if p.requires_grad]
@@ -328,14 +333,17 @@ def train_gan(
 
         if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
             steps.set_postfix_str(loss_text(logger_gen, logger_disc))
+    logits_to_float32.remove()
     logger_disc.flush()
     logger_gen.flush()
 
 
 def loss_text(logger_gen: utils.TensorBoardLogger, logger_disc: utils.TensorBoardLogger) -> str:
     """The last written means of both losses, and whether D always wins; fits 80 columns."""
-    gen, disc = (logger.means["loss"] for logger in (logger_gen, logger_disc))
-    return f"G {gen:.3f} D {disc:.3f}" + (" (D has won)" if disc < 0.01 else "")
+    gen, disc = logger_gen.means, logger_disc.means
+    won = disc.get("probability_real", 0) > 0.99 and disc.get("probability_fake", 1) < 0.01
+    losses = f"G {gen.get('loss', math.nan):.3f} D {disc.get('loss', math.nan):.3f}"
+    return losses + (" (D has won)" if won else "")
 
 
 def seed_everything(seed: int, epoch: int = 0) -> None:
@@ -368,7 +376,8 @@ def main(args: argparse.Namespace) -> None:
         argparse.ArgumentTypeError: the run that is there has other hyperparameters.
         FloatingPointError: training diverged; the last checkpoint predates it.
     """
-    data = {"root": args.data_dir} if args.data_dir else {}  # else mnist.py's own directory
+    # Without --data_dir, in mnist.py's own directory.
+    data = {"root": args.data_dir, "download": False} if args.data_dir else {}
     loader = mnist(**data, batch_size=args.batch_size, num_workers=args.num_workers)
     if args.num_workers == 0 and hasattr(loader.dataset, "to"):
         loader.dataset.to(torch.device(args.device))  # 47 MB; batches are then made there
@@ -377,23 +386,30 @@ def main(args: argparse.Namespace) -> None:
     model = GAN.from_args(args).to(args.device)
     optimizers = make_optimizers(model, args)
     parts = {name: getattr(model, name) for name in NETWORKS}
-    parts |= zip(("optimizer_gen", "optimizer_disc"), optimizers, strict=True)
-    run_dir = make_run_dir(args.log_dir, args.name)
-    epochs_done, saved_at = start_or_resume(run_dir, args, parts), time.monotonic()
-    step = model.steps_done = epochs_done * len(loader)
+    parts["optimizer_gen"], parts["optimizer_disc"] = optimizers
+    run_dir, epochs_done = checkpoint.start_or_resume(args, parts)
+    saved_at = time.monotonic()
+    counts = [int(state["step"]) for state in optimizers[0].state.values()]  # Adam's own
+    step = model.steps_done = max(counts, default=0)
     bf16 = args.precision == "bf16" or (args.precision == "auto" and has_bf16(args.device))
-    scored = model.sample(1, torch.Generator().manual_seed(0)).shape[1:] == (1, 28, 28)
-    print_start(run_dir, epochs_done, args.epochs, bf16, scored)
+    scored = model.sample(1, torch.Generator().manual_seed(0)).shape[1:] == IMAGE_SHAPE
+    print_start(run_dir, epochs_done, args, bf16, scored)
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
     with SummaryWriter(run_dir, purge_step=step + 1 if step else 0) as writer:
         networks = "generator", "discriminator"
         loggers = [utils.TensorBoardLogger(writer, name=name, step=step) for name in networks]
         if epochs_done == 0:
-            utils.log_run(writer, {k: v for k, v in to_save(args).items() if k not in MAY_CHANGE})
+            utils.log_run(writer, checkpoint.hyperparameters(checkpoint.to_save(args)))
             save_samples(model, 0, writer)
-        epochs, bar = range(epochs_done + 1, args.epochs + 1), {"disable": not args.progress_bar}
-        for epoch in tqdm(epochs, "epochs", args.epochs, initial=epochs_done, **bar):
+        epochs = tqdm(
+            range(epochs_done + 1, args.epochs + 1),
+            "epochs",
+            total=args.epochs,
+            initial=epochs_done,
+            disable=not args.progress_bar,
+        )
+        for epoch in epochs:
             started = time.perf_counter()
             seed_everything(args.seed, epoch)
             # A high rate learns fast, but then even averaged weights jitter about the best ones.
@@ -406,55 +422,26 @@ def main(args: argparse.Namespace) -> None:
 
             grids_due = epoch in (*EARLY_EPOCHS, args.epochs) or epoch % args.save_every == 0
             if grids_due:
-                save_samples(model, epoch, writer, 2000 if scored else 0)
+                save_samples(model, epoch, writer)
+                if scored:
+                    scores = score_samples(model, 2000)
+                    utils.log_scores(writer, scores, model.steps_done)
+                    epochs.set_postfix(distance=scores["frechet_distance"])
                 if not args.progress_bar:
                     print_epoch(epoch, args.epochs, seconds, loss_text(*loggers))
             if grids_due or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
-                save_checkpoint(run_dir / CHECKPOINT, epoch, to_save(args), parts)
+                checkpoint.save(run_dir, epoch, args, parts)
                 saved_at = time.monotonic()
 
-        if scored:  # at a step that a run which goes on here will purge
-            scores = score_samples(model, 10_000)
-            utils.save_scores(writer, scores, args.epochs, model.steps_done + 1, "final")
+        if scored:  # at a step that a run which is resumed here will purge
+            about = {"epochs": args.epochs, "num_samples": 10_000, "seed": 0}
+            scores = score_samples(model, about["num_samples"], about["seed"])
+            utils.log_scores(writer, scores, model.steps_done + 1, "final")
+            (run_dir / "scores.json").write_text(json.dumps(about | scores, indent=2))
             print(*(f"{name:<20}{scores[name]:.4g}" for name in SCORES), sep="\n")
     utils.save_film(run_dir)
     print(f"Film:        {run_dir / utils.FILM}")
-
-
-def to_save(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that are saved with a run."""
-    return {name: value for name, value in vars(args).items() if name not in NOT_SAVED}
-
-
-def start_or_resume(run_dir: Path, args: argparse.Namespace, parts: dict[str, Any]) -> int:
-    """Loads the state of a run from its checkpoint, which is made if there is none.
-
-    Returns:
-        How many epochs are done.
-
-    Raises:
-        OSError: the checkpoint cannot be written or read, or belongs to another models.py.
-        argparse.ArgumentTypeError: the run has other hyperparameters, or more epochs.
-    """
-    path, given = run_dir / CHECKPOINT, to_save(args)
-    if not path.exists():
-        save_checkpoint(path, 0, given, parts, replace=False)
-    saved = load_checkpoint(path)
-    wrong = [
-        f"--{name}: the run has {saved['args'][name]}, not {value}"
-        for name, value in given.items()
-        if name not in MAY_CHANGE and value != saved["args"].get(name, value)
-    ]
-    if args.epochs < saved["epoch"]:
-        wrong.append(f"--epochs: {saved['epoch']} are done, more than {args.epochs}")
-    if wrong:
-        raise argparse.ArgumentTypeError(f"argument {wrong[0]}; another --name starts a new run")
-    load_parts(saved, parts)
-    if given != saved["args"]:  # such as a larger --epochs
-        save_checkpoint(path, saved["epoch"], given, parts)
-    (run_dir / "args.json").write_text(json.dumps(given, indent=2))
-    return saved["epoch"]
 
 
 def has_bf16(device: str) -> bool:
@@ -466,14 +453,17 @@ def has_bf16(device: str) -> bool:
     return device == "cpu" and any(map(of_cpu.get, ("avx512_bf16", "amx_bf16", "bf16")))
 
 
-def print_start(run_dir: Path, done: int, epochs: int, bf16: bool, scored: bool) -> None:
-    """Prints where the run writes to, how to watch it and, after any kill, how to go on with it."""
-    print(f"{done} of {epochs} epochs done" if done else "new run", f"in {run_dir}")
-    print(f"To go on:    the same command with --name {run_dir.name}, whatever has stopped it")
-    print(f'TensorBoard: tensorboard --logdir "{run_dir.parent}" --samples_per_plugin images=1000')
+def print_start(run: Path, done: int, args: argparse.Namespace, bf16: bool, scored: bool) -> None:
+    """Prints where the run writes to, how to resume it after any kill, and how to watch it."""
+    print(f"{done} of {args.epochs} epochs done" if done else "new run", f"in {run}")
+    print(f"Samples:     {run / 'samples_epoch_*.png'}")
+    print(f"Resume with: the same command and --name {run.name}")
+    print(f'TensorBoard: tensorboard --logdir "{run.parent}" --samples_per_plugin images=1000')
     print(f"Precision:   {'bf16' if bf16 else 'fp32'}")
     if not scored:
-        print("Scores:      none, since images are not [1, 28, 28]")
+        print(f"Scores:      none, since images are not {[*IMAGE_SHAPE]}")
+    elif args.data_dir:
+        print("Scores:      against MNIST's test images, whatever --data_dir has")
 
 
 def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
@@ -495,8 +485,8 @@ def make_parser() -> command_line.Parser:
     widths = {"type": positive, "nargs": "*", "metavar": "WIDTH"}
 
     add = parser.add_argument_group("model").add_argument
-    gan = "subclass of GAN, with networks or steps of your own"
-    add("--gan", default="train_torch:GAN", metavar="MODULE:CLASS", help=gan)
+    gan = {"type": command_line.reference, "default": "train_torch:GAN", "metavar": "MODULE:CLASS"}
+    add("--gan", help="subclass of GAN, with networks or steps of your own", **gan)
     add("--z_dim", type=positive, default=32, help="length of a latent vector")
     add("--hidden_dims_gen", default=[128, 256, 512], help="generator's hidden layers", **widths)
     add("--hidden_dims_disc", default=[512, 256], help="discriminator's hidden layers", **widths)
@@ -543,11 +533,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser()
     unset = {"data_dir": None, "name": None, "progress_bar": False}  # defaults not to be shown
     args = parser.parse_args(argv, argparse.Namespace(**unset))
-    if args.name and Path(args.log_dir, args.name, CHECKPOINT).exists():
-        run = load_checkpoint(Path(args.log_dir, args.name))
-        own = {name: value for name, value in run["args"].items() if name in to_save(args)}
-        args = parser.parse_args(argv, argparse.Namespace(**unset | own))
-    return args
+    return parser.parse_args(argv, argparse.Namespace(**unset | checkpoint.saved_args(args)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Images, and everything that goes to TensorBoard: means of scalars, grids, hyperparameters."""
 
-import json
 import math
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+
+# TensorBoard's own switch for doing without TensorFlow. Where TensorFlow is installed, importing it
+# takes seconds, and torch.optim.Adam may then end in a segmentation fault.
+sys.modules["tensorboard.compat.notf"] = sys.modules[__name__]
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
+from torch.utils.tensorboard.summary import hparams  # noqa: E402
 
 CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of each
     "Is the discriminator winning?": {
@@ -47,7 +51,7 @@ ABOUT = """
 - **Images** are always of the same latents. **HPARAMS** compares hyperparameters and final scores.
 """
 FILM = "progress.gif"  # in a run directory: its sample grids as a film
-DIVERGED = 1e4  # a mean beyond this is no longer a loss that training comes back from
+DIVERGED = 1e4  # training does not come back from a loss beyond this
 
 
 class TensorBoardLogger:
@@ -87,12 +91,12 @@ class TensorBoardLogger:
         """Writes the means of the values added since the last written ones, if there are any.
 
         Raises:
-            FloatingPointError: training has diverged: a mean is not finite, or is beyond 1e4.
+            FloatingPointError: training has diverged: a mean is not finite, or "loss" beyond 1e4.
         """
         window, self.window = self.window, {}
         for key, values in window.items():
             mean = self.means[key] = torch.stack(values).float().mean().item()
-            if not math.isfinite(mean) or abs(mean) > DIVERGED:
+            if not math.isfinite(mean) or (key == "loss" and abs(mean) > DIVERGED):
                 raise FloatingPointError(
                     f"training diverged: {self.prefix}{key} became {mean:g} by step {self.step}; "
                     "try lower learning rates (--lr, --lr_disc)"
@@ -140,11 +144,11 @@ def save_gif(path: Path, frames: Iterable[Image.Image], seconds: Sequence[float]
 
 
 def save_images(
-    images: Tensor, columns: int, tag: str, epoch: int, summary_writer: SummaryWriter
+    images: Tensor, columns: int, tag: str, epoch: int, summary_writer: SummaryWriter, step: int
 ) -> None:
     """Writes an `image_grid` to TensorBoard and to `<tag>_epoch_NNNN.png` in the run directory."""
     grid = image_grid(images, columns)
-    summary_writer.add_image(tag, np.asarray(grid.convert("RGB")), epoch, dataformats="HWC")
+    summary_writer.add_image(tag, np.asarray(grid.convert("RGB")), step, dataformats="HWC")
     grid.save(Path(summary_writer.log_dir, f"{tag}_epoch_{epoch:04d}.png"), optimize=True)
 
 
@@ -165,32 +169,29 @@ def load_grid(path: Path) -> Image.Image:
 
 
 def save_film(run_dir: Path) -> None:
-    """Writes a GIF of all sample grids of a run: the same digits, growing from noise."""
+    """Writes a GIF of all sample grids of a run, if there are any: digits growing from noise."""
     grids = sample_grids(run_dir)
+    if not grids:  # they were removed
+        return
     frames = (ImageOps.scale(load_grid(path), 2, Image.NEAREST) for _, path in grids)
     save_gif(run_dir / FILM, frames, [0.4] * (len(grids) - 1) + [2])
 
 
-def save_scores(
+def log_scores(
     summary_writer: SummaryWriter,
     scores: Mapping[str, float],
-    epoch: int,
     step: int,
     group: str = "quality",
 ) -> None:
-    """Writes scores of `metrics.score`: curves `group/name`, a histogram of digits, `scores.json`.
-
-    The step is the optimizer's, not the epoch: a resumed run purges by it what was logged after
-    its checkpoint.
-    """
+    """Writes scores of `metrics.score`, if there are any: curves `group/name`, and a histogram."""
+    if not scores:
+        return
     for name, value in scores.items():
         if not name.startswith("share_"):  # of which there is a histogram
             summary_writer.add_scalar(f"{group}/{name}", value, step)
     digits = [digit for digit in range(10) for _ in range(round(1000 * scores[f"share_{digit}"]))]
     bins = [digit - 0.5 for digit in range(11)]
     summary_writer.add_histogram("digits_of_1000", torch.tensor(digits), step, bins=bins)
-    text = json.dumps({"epochs": epoch, **scores}, indent=2)
-    Path(summary_writer.log_dir, "scores.json").write_text(text)
 
 
 def log_run(summary_writer: SummaryWriter, arguments: Mapping[str, Any]) -> None:

@@ -17,13 +17,12 @@ import torch
 import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from torchvision import datasets, transforms
 
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from train_torch import GAN, make_optimizers, parse_args, train_gan
-from utils import TensorBoardLogger
+from utils import SummaryWriter, TensorBoardLogger
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GEN, DISC, Z_DIM, BATCH = (128, 256, 512), (512, 256), 32, 128  # train_torch.py's defaults

@@ -25,14 +25,13 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import common
 from benchmarks.common import STEPS
 from metrics import SCORES, score
 from mnist import mnist
 from train_torch import GAN, has_bf16, score_samples
-from utils import git_commit
+from utils import SummaryWriter, git_commit
 
 # Epochs after which each recipe is scored, and its flags. Those after "default" change one thing in
 # it; other networks train about as long as 20 epochs of it, with half the rates if "slow".
@@ -118,7 +117,7 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
                 digits = 3 if name in ("frechet_distance", "smallest_share") else 2
                 row.append(spread([of[name] for of in scores], digits))
             if recipe == "course":
-                runs = log_dir.glob("course-seed*/")
+                runs = [path.parent for path in log_dir.glob("course-seed*/args.json")]
                 on = [with_dropout(run)["frechet_distance"] for run in runs]
                 row[3] += f" (dropout on when sampling: {spread(on, 3)})"
             print("|", " | ".join(row), "|")

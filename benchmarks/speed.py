@@ -20,12 +20,11 @@ from statistics import median
 
 import torch
 from torch.profiler import profile, record_function
-from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import common
 from benchmarks.common import BATCH, ratio
 from train_torch import GAN, has_bf16
-from utils import TensorBoardLogger
+from utils import SummaryWriter, TensorBoardLogger
 
 GEN_SIZES = list(pairwise((common.Z_DIM, *common.GEN, 784)))
 DISC_SIZES = list(pairwise((784, *common.DISC, 1)))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from checkpoint import FORMAT, load_checkpoint
-from train_torch import MAY_CHANGE, PRETRAINED
+import checkpoint
+from train_torch import PRETRAINED
 from utils import git_commit
 
 
@@ -22,10 +22,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="its run directory")
     run = parser.parse_args().run
-    saved, commit = load_checkpoint(run), git_commit()
-    args = {name: value for name, value in saved["args"].items() if name not in MAY_CHANGE}
+    saved, commit = checkpoint.load(run), git_commit()
+    args = checkpoint.hyperparameters(saved["args"])
     epoch, averaged = saved["epoch"], saved["averaged"]
-    contents = {"format": FORMAT, "epoch": epoch, "args": args, "averaged": averaged}
+    contents = {"format": checkpoint.FORMAT, "epoch": epoch, "args": args, "averaged": averaged}
     torch.save(contents, PRETRAINED)
     scores = json.loads((run / "scores.json").read_text())
     about = {

@@ -28,7 +28,7 @@ NOISE = torch.randint(256, (256, 1, 28, 28), generator=torch.Generator().manual_
 ALL_SCORES = dict.fromkeys([*SCORES, *(f"share_{digit}" for digit in range(10))], 0.1)
 
 
-def noise_mnist(root="data", batch_size=64, num_workers=0):
+def noise_mnist(root="data", batch_size=64, num_workers=0, download=True):
     """Stands in for `mnist.mnist`: 256 images of noise."""
     dataset = TensorDataset(NOISE / 127.5 - 1, torch.arange(256) % 10)
     return DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers)
@@ -47,7 +47,7 @@ class OwnGAN(train_torch.GAN):
         return torch.ones(batch_size, 1, 28, 28)
 
     def generator_step(self, x_real):
-        loss = -self.discriminator(self.generator(self.latents(len(x_real)))).float().mean()
+        loss = -self.discriminator(self.generator(self.latents(len(x_real)))).mean()
         return loss, {"loss": loss.detach()}
 
 
@@ -86,7 +86,7 @@ class RunTest(TemporaryDirectoryTest):
         self.addCleanup(mock.patch.stopall)
 
     def train(self, flags: str = "", name: str = "run") -> Path:
-        """Starts a run, or goes on with it, printing to `self.printed`; its directory."""
+        """Starts a run, or resumes it, printing to `self.printed`; its directory."""
         run = self.directory / name
         given = ["--log_dir", str(self.directory), "--name", name, "--device=cpu"]
         if (run / CHECKPOINT).exists():

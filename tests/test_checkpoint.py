@@ -1,8 +1,10 @@
+import argparse
 from unittest import mock
 
 import torch
 
-from checkpoint import CHECKPOINT, load_checkpoint, load_parts, make_run_dir, save_checkpoint
+import checkpoint
+from checkpoint import CHECKPOINT, load_parts, make_run_dir
 from tests.common import TemporaryDirectoryTest
 
 
@@ -12,12 +14,13 @@ class CheckpointTest(TemporaryDirectoryTest):
         self.path = self.directory / CHECKPOINT
 
     def save(self, epoch: int, **options) -> None:
-        save_checkpoint(self.path, epoch, {"lr": 1}, {"net": torch.nn.Linear(2, 1)}, **options)
+        args, parts = argparse.Namespace(lr=1, device="cpu"), {"net": torch.nn.Linear(2, 1)}
+        checkpoint.save(self.directory, epoch, args, parts, **options)
 
     def test_only_the_first_checkpoint_of_a_run_keeps_what_is_there(self):
         for epoch, replace, expected in [(0, False, 0), (7, True, 7), (0, False, 7)]:
             self.save(epoch, replace=replace)
-            self.assertEqual(load_checkpoint(self.directory)["epoch"], expected)
+            self.assertEqual(checkpoint.load(self.directory)["epoch"], expected)
             self.assertEqual([*self.path.parent.iterdir()], [self.path], "something is left")
 
     def test_a_full_disk_leaves_the_file(self):
@@ -25,7 +28,7 @@ class CheckpointTest(TemporaryDirectoryTest):
         full = mock.patch("os.fsync", side_effect=OSError(28, "No space left on device"))
         with full, self.assertRaisesRegex(OSError, "could not write .*checkpoint.pt .*No space"):
             self.save(2)
-        self.assertEqual(load_checkpoint(self.path)["epoch"], 1, "the file is lost")
+        self.assertEqual(checkpoint.load(self.path)["epoch"], 1, "the file is lost")
         self.assertEqual([*self.path.parent.iterdir()], [self.path], "an unfinished one is left")
 
     def test_files_that_are_not_checkpoints_are_rejected(self):
@@ -36,28 +39,29 @@ class CheckpointTest(TemporaryDirectoryTest):
         self.path.parent.mkdir()
         for reason, content in [
             ("contains code", {"format": 4, "args": Code()}),
-            ("not a checkpoint of this version", {"format": 99}),
+            ("not a checkpoint of this version", {"format": 99, "args": {}}),
+            ("not a checkpoint of this version", {"format": 4}),
             ("not a checkpoint of this version", [1, 2]),
         ]:
             torch.save(content, self.path)
             with self.assertRaisesRegex(OSError, reason, msg=f"accepted: {content}"):
-                load_checkpoint(self.directory)
+                checkpoint.load(self.directory)
         self.path.write_bytes(self.path.read_bytes()[:-1])
-        self.assertRaisesRegex(OSError, "corrupted", load_checkpoint, self.path)
-        self.assertRaisesRegex(OSError, "nobody-at-all", load_checkpoint, "~nobody-at-all/x")
+        self.assertRaisesRegex(OSError, "corrupted", checkpoint.load, self.path)
+        self.assertRaisesRegex(OSError, "nobody-at-all", checkpoint.load, "~nobody-at-all/x")
 
     def test_what_belongs_to_other_networks_is_rejected(self):
         self.save(1)
-        saved = load_checkpoint(self.path)
+        saved = checkpoint.load(self.path)
         for reason, parts in [
-            ("another models.py .*size mismatch", {"net": torch.nn.Linear(3, 1)}),
+            ("other networks .*size mismatch", {"net": torch.nn.Linear(3, 1)}),
             ("averaged weights only", {"generator": torch.nn.Linear(2, 1)}),
         ]:
             self.assertRaisesRegex(OSError, f"^[^\n]*{reason}[^\n]*$", load_parts, saved, parts)
 
     def test_a_checkpoint_of_an_earlier_version_has_the_one_class_of_then(self):
         self.save(1)
-        self.assertEqual(load_checkpoint(self.path)["args"], {"lr": 1, "gan": "train_torch:GAN"})
+        self.assertEqual(checkpoint.load(self.path)["args"], {"lr": 1, "gan": "train_torch:GAN"})
 
     def test_run_directories(self):
         named = {make_run_dir(self.directory / "logs", "x") for _ in range(2)}

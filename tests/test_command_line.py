@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import command_line
 from tests.common import TemporaryDirectoryTest
@@ -32,11 +33,25 @@ class CommandLineTest(TemporaryDirectoryTest):
             "a number of at least 0": "--r1 -1 --r1 nan",
             "no device": "--device nonsense --device meta --device hpu",
             "letters": "--name a/b --name .. --name .a",
+            "MODULE:CLASS": "--gan my_gan --gan my_gan: --gan :A",
         }.items():
             for flag, value in re.findall(r"(--\w+) (\S+)", invalid):
                 reason = f"argument {flag}: .*{expected}.*'{value}'"
                 self.assert_rejected(reason, parse_args, "--device", "cpu", flag, value)
         self.assert_rejected("unrecognized", parse_args, "--epoch", "3")  # no abbreviations
+
+    def test_a_gpu_that_cannot_compute_is_one_line(self):
+        too_old = "CUDA error: no kernel image is available for execution on the device\nMore."
+        with mock.patch("torch.accelerator.is_available", return_value=True):
+            cuda = mock.patch("torch.accelerator.current_accelerator", return_value="cuda")
+            with cuda, mock.patch("torch.ones", side_effect=RuntimeError(too_old)):
+                self.assert_rejected("'cuda' .*no kernel image.*--device cpu", parse_args)
+
+    def test_patterns_are_expanded_where_the_shell_does_not(self):
+        for name in ("b", "a", "c"):
+            (self.directory / name).touch()
+        pattern, files = str(self.directory / "[ab]"), [str(self.directory / x) for x in "ab"]
+        self.assertEqual(command_line.expanded([pattern, "x*", "y"]), [*files, "x*", "y"])
 
     def test_paths_are_absolute(self):
         for given, expected in [
@@ -52,6 +67,7 @@ class CommandLineTest(TemporaryDirectoryTest):
             ("raise OSError('disk')", 1, "-c: disk\n"),
             ("raise FloatingPointError('diverged')", 1, "-c: diverged\n"),
             ("raise argparse.ArgumentTypeError('--lr')", 2, "-c: --lr\n"),
+            ("raise RuntimeError('CUDA out\\nx')", 1, "-c: CUDA out; try --device cpu\n"),
             ("os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)", 130, "\n"),
             ("print('\u65e5', end='')", 0, "\\u65e5"),
         ]:

@@ -1,11 +1,15 @@
+import io
 import json
+import re
+from argparse import ArgumentTypeError
+from contextlib import redirect_stderr
 from unittest import mock
 
 import torch
 
 import evaluate
 from metrics import score
-from tests.common import NOISE, OwnGAN, RunTest, gray, noise_mnist
+from tests.common import ALL_SCORES, NOISE, OwnGAN, RunTest, gray, noise_mnist
 from train_torch import GAN
 from utils import to_gray
 
@@ -26,6 +30,46 @@ class EvaluateTest(RunTest):
         pair = torch.cat([to_gray(samples)[first, 0], NOISE[known, 0]])
         grid = gray(pairs)[1::3, 1::3]
         self.assertTrue(torch.equal(torch.cat([grid[2:30], grid[32:60]])[:, 2:30], pair), "pairs")
+
+    def test_a_table_of_runs(self):
+        for name, distance, flags in [
+            ("one", 0.3, "--seed 1"),
+            ("two", 0.5, "--seed 2 --save_every 9 --precision fp32"),
+            ("two_again", 0.5, "--seed 2"),
+            ("small", 0.2, "--z_dim 3"),
+            ("other_data", 0.9, "--data_dir /x"),
+            ("colors", 0, "--gan tests.test_train_torch:ColorGAN"),
+            ("longer", 0.7, ""),
+        ]:
+            run = self.train(f"--epochs 1 {flags}", name)
+            if distance:
+                scores = json.loads((run / "scores.json").read_text())
+                scores["frechet_distance"] = distance
+                (run / "scores.json").write_text(json.dumps(scores))
+        self.kill("utils.log_scores", 2, "--epochs 3", "longer")  # with 2 done, scores are of 1
+        (self.directory / "file").touch()
+        scored = mock.Mock(side_effect=lambda x: score(x) if x.shape[1] == 3 else ALL_SCORES)
+        with redirect_stderr(io.StringIO()) as errors, mock.patch("train_torch.score", scored):
+            printed = self.output(evaluate.main, self.directory / "*").splitlines()
+        header, *rows = (re.split("  +", line.strip()) for line in printed)
+        columns = "run seeds epochs z_dim data_dir distance precision recall confident"
+        self.assertEqual(" ".join(header), columns, "other columns")
+        cells = [" ".join(row[:3] + row[-4:-3]) for row in rows]
+        expected = ["longer 1 2 0.100", "small 1 1 0.200", "one (+1) 2 1 0.400 ± 0.141"]
+        self.assertEqual(cells, [*expected, "other_data 1 1 0.900"], "other rows, or not sorted")
+        self.assertRegex(errors.getvalue(), r"skipped: .*file is corrupted")
+        self.assertRegex(errors.getvalue(), r"skipped: [^\n]*\[1, 28, 28\], not \[3, 8, 8\]\n")
+        flags = self.directory / "one", self.directory / "small", "--json"
+        first, second = json.loads(self.output(evaluate.main, *flags))
+        self.assertEqual((first["args"]["z_dim"], *second["runs"]), (3, "1"), "not a list of rows")
+        self.assertEqual(second["runs"]["1"]["frechet_distance"], 0.3)
+        with self.assertRaisesRegex(ArgumentTypeError, "--pairs"):
+            evaluate.main([*map(str, flags), "--pairs", "x.png"])
+
+    def test_images_that_cannot_be_scored_are_one_line(self):
+        run = self.train("--epochs 1 --gan tests.test_train_torch:ColorGAN")
+        reason = r"^[^\n]*\[1, 28, 28\], not \[3, 8, 8\]$"
+        self.assertRaisesRegex(NotImplementedError, reason, evaluate.main, [str(run)])
 
     def test_a_run_of_a_class_of_ones_own(self):
         run = self.train("--epochs 1 --gan tests.common:OwnGAN")

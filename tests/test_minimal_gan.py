@@ -8,9 +8,9 @@ from unittest import mock
 
 import torch
 
+import checkpoint
 import models
 import train_torch
-from checkpoint import load_checkpoint
 from tests.common import NOISE, RunTest, needs_shipped_models
 
 HERE = Path(train_torch.__file__).parent
@@ -67,7 +67,7 @@ class MinimalGANTest(RunTest):
         flags = ["--seed=5", "--name=run", f"--log_dir={self.directory}", "--device=cpu"]
         with mock.patch("train_torch.mnist", data.mnist), contextlib.redirect_stdout(None):
             train_torch.main(train_torch.parse_args([*flags, "--precision=fp32"]))
-        saved = load_checkpoint(self.directory / "run")
+        saved = checkpoint.load(self.directory / "run")
         for name, variable in [("generator", "G"), ("discriminator", "D"), ("averaged",) * 2]:
             found, expected = minimal[variable].state_dict(), saved[name]
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=name)

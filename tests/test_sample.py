@@ -6,8 +6,8 @@ import torch
 from PIL import Image, ImageSequence
 from torchvision.transforms.functional import pil_to_tensor
 
+import checkpoint
 import sample
-from checkpoint import load_checkpoint
 from metrics import classify
 from tests.common import RunTest, gray, needs_shipped_models
 from train_torch import GAN
@@ -33,7 +33,7 @@ class SampleTest(RunTest):
         self.assertEqual(grid.shape, (2 * 30 + 2, 3 * 30 + 2), "--grid is not ROWS COLUMNS")
         models = [GAN.from_checkpoint(self.run_dir, raw) for raw in (True, False)]
         for name, weights in models[1].named_children():
-            saved = load_checkpoint(self.run_dir)[name]
+            saved = checkpoint.load(self.run_dir)[name]
             torch.testing.assert_close(dict(weights.state_dict()), saved, msg=f"{name} is another")
         raw, averaged = (to_gray(x.sample(6, torch.Generator().manual_seed(1)))[1] for x in models)
         self.assertTrue(torch.equal(grid[2:30, 32:60], raw[0]), "not of --seed and --raw")
@@ -65,6 +65,11 @@ class SampleTest(RunTest):
             images = gray(self.path)[2:, 2:].unfold(0, 28, 30).unfold(1, 28, 30).reshape(-1, 28, 28)
             confidence = classify(images[:, None])[1][:, 7]
             self.assertTrue(len(images) == 8 and confidence.min() > 0.9, f"not all 7: {flags}")
+        model, own = GAN.from_checkpoint(), torch.randn(100, 32)
+        model.latents = lambda batch_size, generator=None: own.repeat(10, 1)
+        sample.only_digit(model, 7)
+        found = model.latents(20)
+        self.assertTrue((found[:, None] == own).all(2).any(1).all(), "not of the model's latents")
         never = {"return_value": (None, torch.zeros(1000, 10))}
         with mock.patch("sample.classify", **never), self.assertRaisesRegex(OSError, "confident 7"):
             sample.main(["--digit", "7", "--out", str(self.path)])
@@ -72,7 +77,7 @@ class SampleTest(RunTest):
     def test_what_cannot_be_generated_is_rejected(self):
         with self.assertRaisesRegex(OSError, "checkpoint.pt: No such file"):
             sample.main([str(self.directory)])
-        reason = "(averaged weights only|belongs to another models.py)"  # the pretrained generator
+        reason = "(averaged weights only|belongs to other networks)"  # the pretrained generator
         self.assertRaisesRegex(OSError, reason, sample.main, ["--raw"])
         self.assert_rejected("from 0 to", sample.main, "--seed", 2**64)
         self.sample("--seed", 2**64 - 1)

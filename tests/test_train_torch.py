@@ -3,9 +3,11 @@ import json
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 import unittest
+from argparse import ArgumentTypeError
 from pathlib import Path
 from unittest import mock
 
@@ -13,13 +15,17 @@ import numpy as np
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+import benchmarks.gans
+import checkpoint
+import failures.provoke
+import mnist
 import train_torch
 import utils
 from benchmarks.common import scalars
-from checkpoint import CHECKPOINT, load_checkpoint
-from tests.common import OwnGAN, RunTest, gray, noise_mnist
+from checkpoint import CHECKPOINT
+from tests.common import NOISE, OwnGAN, RunTest, gray, noise_mnist
 from train_torch import GAN, parse_args, seed_everything, slerp
 
 HERE, STEP = Path(train_torch.__file__).parent, "train_torch.GAN.update_average"
@@ -88,9 +94,21 @@ class GANTest(unittest.TestCase):
         loggers = self.train(2, bf16=True)
         self.assertEqual({*dtypes}, {torch.bfloat16}, "autocast is not on")
         self.assertEqual({*backward}, {False}, "autocast is around backward, too")
+        self.assertFalse(self.model.discriminator._forward_hooks, "a hook more for each epoch")
         for logger in loggers:
             losses = {call.args[0]["loss"].dtype for call in logger.add_values.mock_calls}
             self.assertEqual(losses, {torch.float32}, "losses are rounded to 8 bits")
+
+    def test_without_bf16_there_is_no_autocast(self):  # of which MPS would warn
+        with mock.patch("torch.autocast", side_effect=AssertionError):
+            self.train(1)
+
+    def test_images_are_generated_in_parts(self):
+        sizes, latents = [], self.model.latents(1200)
+        whole = self.model.averaged.eval()(latents)
+        self.model.averaged.register_forward_hook(lambda *call: sizes.append(len(call[2])))
+        torch.testing.assert_close(self.model.generate(latents), whole, msg="others, or reordered")
+        self.assertLessEqual(max(sizes), 500, "memory grows with the number of images")
 
     def test_spherical_interpolation(self):
         start, end = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]])
@@ -123,6 +141,19 @@ class GANTest(unittest.TestCase):
                 GAN.from_args(args)
 
 
+def classes_of(page: str, directory: Path) -> list[str]:
+    """The classes of a page's code, to the letter, in files of the directory: MODULE:CLASS."""
+    found = []
+    blocks = re.findall(r"(?s)```python\n(.*?)```", (HERE / page).read_text(encoding="utf-8"))
+    for block in blocks:
+        names = re.findall(r"^class (\w+)\(GAN\)", block, re.M)
+        if names:
+            module = f"of_{Path(page).parent.name}_{names[0]}"
+            (directory / f"{module}.py").write_text(block)
+            found += [f"{module}:{name}" for name in names]
+    return found
+
+
 class ColorGAN(OwnGAN):
     """Samples are red, after an epoch green."""
 
@@ -146,7 +177,7 @@ class RunsTest(RunTest):
             files = [f"{tag}_epoch_000{epoch}.png" for epoch in (0, 1, 2, 3, 4, 5, 7)]
             self.assertEqual(sorted(p.name for p in run.glob(f"{tag}*")), files, "other grids")
             self.assertEqual(gray(run / files[-1]).shape, shape, f"{tag}: other rows or columns")
-        saved, curves, printed = load_checkpoint(run), scalars(run), self.printed.getvalue()
+        saved, curves, printed = checkpoint.load(run), scalars(run), self.printed.getvalue()
         keys = "format epoch args generator discriminator averaged optimizer_gen optimizer_disc"
         self.assertEqual({*saved}, {*keys.split(), "path"}, "another schema")
         args = json.loads((run / "args.json").read_text())
@@ -163,11 +194,14 @@ class RunsTest(RunTest):
         images = curves["quality/coverage"][0][1], curves["final/coverage"][0][1]
         self.assertEqual(images, (2000, 10_000), "scores of other numbers of images")
         scores = json.loads((run / "scores.json").read_text())
-        self.assertEqual((scores["epochs"], scores["coverage"]), (7, 10_000), "other last scores")
+        found = scores["epochs"], scores["num_samples"], scores["seed"], scores["coverage"]
+        self.assertEqual(found, (7, 10_000, 0, 10_000), "other last scores")
+        _, *on_the_way = curves["quality/coverage"]
+        self.assertEqual(len(on_the_way), 5, "not scored at every grid")
         gen, disc = (curves[f"{name}/loss"][-1][1] for name in ("generator", "discriminator"))
         for text in (
-            rf"^new run in {run}\n.*--name run,",
-            rf'\nTensorBoard: tensorboard --logdir "{self.directory}" --samples_per_plugin images=',
+            rf"^new run in {re.escape(str(run))}\n.*samples_epoch.*\nResume with: .* --name run\n",
+            r'\nTensorBoard: tensorboard --logdir ".*" --samples_per_plugin images=',
             rf"\nepoch   7/7: G {gen:.3f} D {disc:.3f}, .* s/epoch, 0:00:00 left\n",
             rf"(?s)\nfrechet_distance .*run.{utils.FILM}\n$",
         ):
@@ -187,7 +221,9 @@ class RunsTest(RunTest):
             self.train(f"{flags} --epochs 1 --num_workers 2")
         self.assertEqual(to_device.call_count, 1, "workers cannot index what is on a device")
         given = {"root": str(self.directory), "batch_size": 64, "num_workers": 2}
+        given["download"] = False
         self.assertEqual(loader.call_args.kwargs, given, "other data, batches or workers")
+        self.assertIn("against MNIST", self.printed.getvalue(), "of what the scores are")
 
     def test_every_epoch_is_seeded(self):
         with mock.patch("train_torch.seed_everything", wraps=seed_everything) as seeds:
@@ -210,8 +246,12 @@ class RunsTest(RunTest):
         self.assertRegex(printed, r"\rsteps: .*/64 .*G \d+\.\d{3} D \d+\.\d{3}( \(D has won\))?\]")
         self.assertRegex(printed, r"\repochs: 100%.* 2/2 [^\r]*\]\n", "not full, or not closed")
         self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
-        gen, disc = mock.Mock(means={"loss": 11.9}), mock.Mock(means={"loss": 0.004})
-        self.assertIn("D has won", train_torch.loss_text(gen, disc), "D's victory is not named")
+        gen = mock.Mock(means={"loss": 11.9})
+        for real, fake, won in [(0.995, 0.002, True), (0.995, 0.02, False), (0.9, 0.002, False)]:
+            disc = mock.Mock(means={"loss": 0, "probability_real": real, "probability_fake": fake})
+            self.assertEqual("D has won" in train_torch.loss_text(gen, disc), won, disc.means)
+        disc.means = {"loss": -3.0}  # a Wasserstein loss
+        self.assertEqual(train_torch.loss_text(gen, disc), "G 11.900 D -3.000")
 
     def test_a_script_that_is_run_twice_in_a_notebook_and_fails(self):
         own = "from train_torch import GAN\nclass MyGAN(GAN): pass\n"
@@ -237,7 +277,7 @@ class ResumeTest(RunTest):
             curves = {tag: x for tag, x in scalars(one).items() if "_per_" not in tag}
             files = [*one.glob("*.png"), one / utils.FILM, one / "scores.json"]
             files = {path.name: np.fromfile(path, np.uint8) for path in files}
-            ends.append(load_checkpoint(one) | curves | files | {"args": 0, "path": 0})
+            ends.append(checkpoint.load(one) | curves | files | {"args": 0, "path": 0})
         torch.testing.assert_close(*ends, rtol=0, atol=0, msg=lambda text: f"{why}: {text}")
 
     @mock.patch("train_torch.CHECKPOINT_SECONDS", 0)
@@ -246,24 +286,27 @@ class ResumeTest(RunTest):
         straight = self.train(flags, "straight")
         for number, (function, call, epoch) in enumerate(
             [
-                ("train_torch.save_checkpoint", 1, None),  # before there is one
+                ("checkpoint.save", 1, None),  # before there is one
                 ("train_torch.interpolate_and_save", 1, 0),
                 (STEP, 1, 0),
                 (STEP, 75, 4),
-                ("train_torch.save_checkpoint", 3, 1),
-                ("utils.save_scores", 5, 5),
+                ("checkpoint.save", 3, 1),
+                ("utils.log_scores", 5, 5),
                 ("utils.save_film", 1, 5),
             ]
         ):
             run = self.kill(function, call, flags, f"killed{number}")
-            found = load_checkpoint(run)["epoch"] if (run / CHECKPOINT).exists() else None
+            found = checkpoint.load(run)["epoch"] if (run / CHECKPOINT).exists() else None
             self.assertEqual(found, epoch, "a checkpoint of another time")
             self.train(flags if found is None else "", run.name)  # the name alone is enough
             first = f"{epoch} of 5 epochs done" if epoch else "new run"
-            self.assertRegex(self.printed.getvalue(), f"^{first} in {run}\n", "not said first")
+            line = f"^{first} in {re.escape(str(run))}\n"
+            self.assertRegex(self.printed.getvalue(), line, "not said first")
             self.assert_same_end(run, straight, f"after a kill in call {call} of {function}")
-            images = EventAccumulator(str(run)).Reload().Images("samples")
-            self.assertEqual(len(images), len({image.step for image in images}), "grids twice")
+            events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
+            for tag in ("samples", "interpolation"):
+                steps = [image.step for image in events.Images(tag)]
+                self.assertEqual(steps, [16 * n for n in (0, 1, 2, 3, 5)], f"{tag}: other images")
 
     def test_a_run_can_be_extended_with_any_networks_and_in_a_worker(self):
         for gan in ("", OWN):
@@ -273,11 +316,52 @@ class ResumeTest(RunTest):
             self.kill(STEP, 2, "--epochs 4", run.name)
             self.train("", run.name)  # to the 4 epochs of before
             self.assert_same_end(run, straight, f"with {flags}")
-        saved = load_checkpoint(run)
+        saved = checkpoint.load(run)
         rates = [saved[f"optimizer_{x}"]["param_groups"][0]["lr"] for x in ("gen", "disc")]
         self.assertEqual(rates, [0.001, 0.0005], "other learning rates in epoch 4")
         corner = gray(run / "samples_epoch_0004.png")[2:30, 2:30]
         self.assertEqual(corner.min(), 255, "sample grids are not of the model's own sampling")
+
+    def test_classes_of_the_pages_and_of_ours_can_be_killed_and_resumed(self):
+        names = classes_of("README.md", self.directory)
+        names += classes_of("failures/README.md", self.directory)
+        self.assertEqual(len(names), 4, "other classes on the pages")
+        for module in (benchmarks.gans, failures.provoke):
+            own = [x for x in vars(module).values() if isinstance(x, type) and issubclass(x, GAN)]
+            names += [f"{module.__name__}:{one.__name__}" for one in own if one is not GAN]
+        self.assertEqual(len(names), 4 + 6, "other classes of ours")
+        path = mock.patch.object(sys, "path", [str(self.directory), *sys.path])
+        with path, mock.patch.dict(os.environ, {"TIMED_DIR": str(self.directory)}):
+            for name in names:
+                flags, run = f"--gan {name} --epochs 2 --precision bf16", name.replace(":", "-")
+                straight = self.train(flags, f"straight-{run}")
+                self.kill("utils.TensorBoardLogger.add_values", 11, flags, run)  # in epoch 2
+                self.assert_same_end(self.train(flags, run), straight, name)
+                images = GAN.from_checkpoint(self.directory / run).sample(3)
+                self.assertEqual(images.shape, (3, 1, 28, 28), name)
+
+    def test_a_run_goes_on_rightly_with_other_data(self):
+        run = self.train("--epochs 2")  # 4 steps each
+        more = TensorDataset(torch.cat([NOISE, NOISE]) / 127.5 - 1, torch.zeros(512))
+        loader = mock.Mock(return_value=DataLoader(more, 64, shuffle=True))
+        with mock.patch("train_torch.mnist", loader):
+            self.train("--epochs 3")
+        steps = [step for step, _ in scalars(run)["generator/loss"]]
+        self.assertEqual(steps, [4, 8, 16], "curves are purged, or at steps of other data")
+
+    def test_a_run_that_has_lost_its_checkpoint_is_not_begun_anew(self):
+        run = self.train("--epochs 1")
+        (run / CHECKPOINT).unlink()
+        with self.assertRaisesRegex(ArgumentTypeError, "^[^\n]*run is a run without .*--name"):
+            self.train("--epochs 1")
+        self.assertFalse((run / CHECKPOINT).exists(), "begun anew")
+
+    def test_a_mistyped_data_dir_is_one_line_and_stays_missing(self):
+        gone = self.directory / "gone"
+        missing = self.assertRaisesRegex(OSError, f"^[^\n]*{re.escape(str(gone))}[^\n]*$")
+        with mock.patch("train_torch.mnist", mnist.mnist), missing:
+            self.train(f"--epochs 1 --data_dir {gone}")
+        self.assertFalse(gone.exists() or (self.directory / "run").exists(), "made")
 
     def test_seed_and_precision_decide_the_weights(self):
         with mock.patch("train_torch.has_bf16", return_value=True):
@@ -321,4 +405,4 @@ class ResumeTest(RunTest):
         with mock.patch("utils.DIVERGED", 1e-3), self.assertRaises(FloatingPointError):
             self.train("--epochs 2 --progress_bar")
         self.assertRegex(self.printed.getvalue(), "epochs: +50%.* 1/2 ", "the bar starts at 0")
-        self.assertEqual(load_checkpoint(run)["epoch"], 1, "diverged weights were saved")
+        self.assertEqual(checkpoint.load(run)["epoch"], 1, "diverged weights were saved")

@@ -1,10 +1,12 @@
 """The contract holds for other people's correct files, and names the mistakes in wrong ones."""
 
 import functools
+import io
 import shutil
 import tempfile
 import types
 import unittest
+from contextlib import redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -59,6 +61,13 @@ def quick_loader(dataset, batch_size, num_workers, shuffle=False, drop_last=Fals
 
 
 class CorrectFilesTest(unittest.TestCase):
+    def test_our_own_files(self):
+        with redirect_stdout(io.StringIO()) as printed:
+            unittests.main()
+        lines = [*printed.getvalue().splitlines()]
+        self.assertEqual([line for line in lines[:-1] if not line.endswith(": done")], [])
+        self.assertEqual(lines[-1], "next: python train_torch.py --progress_bar")
+
     def test_models(self):
         small = "[nn.init.normal_(x.weight, 0, 1e-4) for x in self.layers[::3]]; self.model ="
         modules = [load(path.name) for path in sorted(FOREIGN.glob("models_*.py"))]

@@ -1,14 +1,16 @@
 import io
-import json
 import math
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 from unittest import mock
 
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard import SummaryWriter
 
 import utils
 from benchmarks.common import scalars
@@ -18,8 +20,16 @@ from tests.common import ALL_SCORES, TemporaryDirectoryTest, gray
 class UtilsTest(TemporaryDirectoryTest):
     def setUp(self):
         super().setUp()
-        self.writer = SummaryWriter(self.directory)
+        self.writer = utils.SummaryWriter(self.directory)
         self.addCleanup(self.writer.close)
+
+    def test_tensorflow_is_not_imported(self):  # beside which torch.optim.Adam may crash
+        (self.directory / "tensorflow.py").write_text("raise SystemExit('imported')")
+        code = f"import utils; utils.SummaryWriter({str(self.directory)!r}).add_scalar('x', 1, 1)"
+        paths = os.pathsep.join([str(self.directory), str(Path(utils.__file__).parent)])
+        env = os.environ | {"PYTHONPATH": paths}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_logger_writes_the_mean_of_each_window_at_its_last_step(self):
         logger = utils.TensorBoardLogger(self.writer, avg_window=4, name="net", step=20)
@@ -39,15 +49,16 @@ class UtilsTest(TemporaryDirectoryTest):
         value = torch.empty((), device="meta", requires_grad=True) * 2  # cannot be read back
         logger.add_values({"loss": value})
         self.assertFalse(logger.window["loss"][0].requires_grad, "graphs are kept in memory")
-        for bad in (math.nan, -1.8e6):
+        for key, bad in [("loss", math.nan), ("loss", -1.8e6), ("count", math.inf)]:
             logger = utils.TensorBoardLogger(self.writer, avg_window=1, name="net")
-            with self.assertRaisesRegex(FloatingPointError, "diverged: net/loss .* step 1.*lr"):
-                logger.add_values({"loss": bad})
+            logger.add_values({"count": 1e6})  # not a loss
+            with self.assertRaisesRegex(FloatingPointError, f"diverged: net/{key} .* step 2.*lr"):
+                logger.add_values({key: bad})
 
     def test_grids_are_filled_row_by_row_and_make_a_film(self):
         images = torch.tensor([-1.0, 1.0, 0.0, -2.0, 3.0]).view(5, 1, 1, 1).expand(5, 1, 4, 6)
         for epoch in (5000, 20):
-            utils.save_images(images * (epoch == 20), 2, "samples", epoch, self.writer)
+            utils.save_images(images * (epoch == 20), 2, "samples", epoch, self.writer, 9 * epoch)
         path = self.directory / "samples_epoch_0020.png"
         grid = gray(path)
         self.assertEqual(grid.shape, (3 * (4 + 2) + 2, 2 * (6 + 2) + 2), "columns are ignored")
@@ -58,7 +69,7 @@ class UtilsTest(TemporaryDirectoryTest):
         self.writer.flush()
         *_, event = EventAccumulator(str(self.directory)).Reload().Images("samples")
         shown = gray(io.BytesIO(event.encoded_image_string))
-        self.assertTrue(event.step == 20 and shown.equal(grid), "TensorBoard: another epoch, image")
+        self.assertTrue(event.step == 180 and shown.equal(grid), "TensorBoard: another step, image")
         utils.save_film(self.directory)
         with Image.open(self.directory / utils.FILM) as film:
             self.assertEqual((film.n_frames, film.info.get("loop")), (2, 0), "not a looping film")
@@ -80,8 +91,10 @@ class UtilsTest(TemporaryDirectoryTest):
         utils.save_gif(self.directory / "film", frames(), [0.1] * 40)
         self.assertLess(max(most), 5, "all frames are in memory")
 
-    def test_a_corrupted_grid_is_one_line(self):
-        utils.save_images(torch.zeros(4, 1, 28, 28), 2, "samples", 3, self.writer)
+    def test_a_corrupted_grid_is_one_line_and_removed_ones_are_no_error(self):
+        utils.save_film(self.directory)
+        self.assertFalse((self.directory / utils.FILM).exists(), "a film of no grids")
+        utils.save_images(torch.zeros(4, 1, 28, 28), 2, "samples", 3, self.writer, 9)
         path = self.directory / "samples_epoch_0003.png"
         content = path.read_bytes()
         path.write_bytes(content[:50] + bytes(len(content) - 50))
@@ -92,10 +105,8 @@ class UtilsTest(TemporaryDirectoryTest):
         with mock.patch("subprocess.run", side_effect=FileNotFoundError("git")):
             utils.log_run(self.writer, {"lr": 0.003, "betas": [0.0, 0.9]})
         scores = ALL_SCORES | {"share_3": 0.375, "share_4": 0}
-        utils.save_scores(self.writer, scores, 2, 8)
+        utils.log_scores(self.writer, scores, 8)
         self.writer.flush()
-        saved = json.loads((self.directory / "scores.json").read_text())
-        self.assertEqual(saved, {"epochs": 2} | scores, "scores.json has others")
         events = EventAccumulator(str(self.directory)).Reload()
         self.assertEqual(events.Scalars("quality/recall")[0].step, 8, "scores of another step")
         digits = events.Histograms("digits_of_1000")[0].histogram_value.bucket[-10:]
