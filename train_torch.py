@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import checkpoint
 import command_line
@@ -50,6 +50,7 @@ PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
+BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # of tqdm
 
 
 class GAN(nn.Module):
@@ -288,12 +289,13 @@ def train_gan(
     logger_disc: utils.TensorBoardLogger,
     optimizer_gen: torch.optim.Optimizer,
     optimizer_disc: torch.optim.Optimizer,
-    progress_bar: bool = False,
+    bar: tqdm | None = None,
     bf16: bool = False,
 ) -> None:
     """Trains for one epoch: for each batch a step of the discriminator, then of the generator.
 
     Losses stay on the device; the loggers read their means back once every `avg_window` steps.
+    Each step moves the `bar` on, and each written mean is shown there.
     With `bf16`, matmuls and images are in bfloat16. Weights and moments stay in float32, and losses
     are computed from float32 logits, whatever the networks and steps are.
     """
@@ -306,8 +308,7 @@ def train_gan(
     # Each loss is differentiated with respect to its own network; the other needs no gradients.
     weights_gen = [p for p in model.generator.parameters() if p.requires_grad]
     weights_disc = [p for p in model.discriminator.parameters() if p.requires_grad]
-    steps = tqdm(train_loader, "steps", leave=False, disable=not progress_bar)
-    for x_real, _ in steps:
+    for x_real, _ in train_loader:
         x_real = x_real.to(device, non_blocking=True)
 
         # The discriminator learns to tell this batch from generated images. The penalty, at every
@@ -331,8 +332,10 @@ def train_gan(
         model.steps_done += 1
         logger_gen.add_values(values)
 
-        if progress_bar and logger_gen.step % logger_gen.avg_window == 0:
-            steps.set_postfix_str(loss_text(logger_gen, logger_disc))
+        if bar is not None:
+            bar.update()
+            if logger_gen.step % logger_gen.avg_window == 0:
+                bar.set_postfix_str(loss_text(logger_gen, logger_disc))
     logits_to_float32.remove()
     logger_disc.flush()
     logger_gen.flush()
@@ -396,27 +399,25 @@ def main(args: argparse.Namespace) -> None:
     print_start(run_dir, epochs_done, args, bf16, scored)
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
-    with SummaryWriter(run_dir, purge_step=step + 1 if step else 0) as writer:
+    purge_step = step + 1 if step else 0
+    total = step + (args.epochs - epochs_done) * len(loader)
+    bar = tqdm(total=total, initial=step, bar_format=BAR, disable=not args.progress_bar)
+    with SummaryWriter(run_dir, purge_step=purge_step) as writer, bar:
         networks = "generator", "discriminator"
         loggers = [utils.TensorBoardLogger(writer, name=name, step=step) for name in networks]
         if epochs_done == 0:
             utils.log_run(writer, checkpoint.hyperparameters(checkpoint.to_save(args)))
             save_samples(model, 0, writer)
-        epochs = tqdm(
-            range(epochs_done + 1, args.epochs + 1),
-            "epochs",
-            total=args.epochs,
-            initial=epochs_done,
-            disable=not args.progress_bar,
-        )
-        for epoch in epochs:
+        distance = ""  # the last one, as a text
+        for epoch in range(epochs_done + 1, args.epochs + 1):
+            bar.set_description(f"epoch {epoch}/{args.epochs}{distance}")
             started = time.perf_counter()
             seed_everything(args.seed, epoch)
             # A high rate learns fast, but then even averaged weights jitter about the best ones.
             decay = min(1, args.decay_from / epoch)
             for optimizer, rate in zip(optimizers, (args.lr, args.lr_disc), strict=True):
                 optimizer.param_groups[0]["lr"] = decay * rate
-            train_gan(model, loader, *loggers, *optimizers, args.progress_bar, bf16)
+            train_gan(model, loader, *loggers, *optimizers, bar, bf16)
             seconds = time.perf_counter() - started
             writer.add_scalar("seconds_per_epoch", seconds, model.steps_done)
 
@@ -426,14 +427,15 @@ def main(args: argparse.Namespace) -> None:
                 if scored:
                     scores = score_samples(model, 2000)
                     utils.log_scores(writer, scores, model.steps_done)
-                    epochs.set_postfix(distance=scores["frechet_distance"])
+                    distance = f", distance {scores['frechet_distance']:.3g}"
                 if not args.progress_bar:
-                    print_epoch(epoch, args.epochs, seconds, loss_text(*loggers))
+                    print_epoch(epoch, args.epochs, seconds, loss_text(*loggers) + distance)
             if grids_due or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 writer.flush()  # first, so that the curves reach as far as the checkpoint
                 checkpoint.save(run_dir, epoch, args, parts)
                 saved_at = time.monotonic()
 
+        bar.close()
         if scored:  # at a step that a run which is resumed here will purge
             about = {"epochs": args.epochs, "num_samples": 10_000, "seed": 0}
             scores = score_samples(model, about["num_samples"], about["seed"])
@@ -518,7 +520,7 @@ def make_parser() -> command_line.Parser:
     add("--log_dir", type=command_line.path, default="GAN_logs/", help="directory of all runs")
     add("--name", type=command_line.name, help=name)
     add("--save_every", type=positive, default=10, help=between)
-    add("--progress_bar", action="store_true", help="show bars, not a line per sample grid")
+    add("--progress_bar", action="store_true", help="show a bar, not a line per sample grid")
     return parser
 
 

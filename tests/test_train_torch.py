@@ -239,13 +239,16 @@ class RunsTest(RunTest):
             colors = [film.seek(n) or film.convert("RGB").getpixel((9, 9)) for n in (0, 1)]
         self.assertEqual(colors, [(255, 0, 0), (0, 255, 0)], "not the colors of the samples")
 
-    def test_progress_bars_show_both_losses_in_80_columns(self):
+    def test_the_progress_bar_shows_losses_and_distance_in_80_columns(self):
         with mock.patch.dict(os.environ, {"COLUMNS": "81", "LINES": "9"}):
             self.train("--progress_bar --epochs 2 --batch_size 4")
         printed = self.printed.getvalue()
-        self.assertRegex(printed, r"\rsteps: .*/64 .*G \d+\.\d{3} D \d+\.\d{3}( \(D has won\))?\]")
-        self.assertRegex(printed, r"\repochs: 100%.* 2/2 [^\r]*\]\n", "not full, or not closed")
-        self.assertNotIn("s/epoch", printed, "lines would tear the bars apart")
+        losses = r"G \d+\.\d{3} D \d+\.\d{3}( \(D has won\))?"
+        self.assertRegex(printed, rf"\repoch 1/2: [^\r]*{losses}\r")
+        last = r"\repoch 2/2, distance 0.1: +100%[^\r]*\nfrechet_distance"
+        self.assertRegex(printed, last, "not full, or not closed")
+        self.assertNotIn("s/epoch", printed, "lines would tear the bar apart")
+        self.assertNotIn("\x1b", printed, "movements of the cursor, which notebooks print")
         gen = mock.Mock(means={"loss": 11.9})
         for real, fake, won in [(0.995, 0.002, True), (0.995, 0.02, False), (0.9, 0.002, False)]:
             disc = mock.Mock(means={"loss": 0, "probability_real": real, "probability_fake": fake})
@@ -404,5 +407,5 @@ class ResumeTest(RunTest):
         run = self.train("--epochs 1")
         with mock.patch("utils.DIVERGED", 1e-3), self.assertRaises(FloatingPointError):
             self.train("--epochs 2 --progress_bar")
-        self.assertRegex(self.printed.getvalue(), "epochs: +50%.* 1/2 ", "the bar starts at 0")
+        self.assertRegex(self.printed.getvalue(), "\repoch 2/2: +50%", "the bar starts at 0")
         self.assertEqual(checkpoint.load(run)["epoch"], 1, "diverged weights were saved")
