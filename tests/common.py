@@ -85,7 +85,7 @@ class RunTest(TemporaryDirectoryTest):
         mock.patch.multiple(train_torch, mnist=noise_mnist, score=score).start()
         self.addCleanup(mock.patch.stopall)
 
-    def train(self, flags: str = "", name: str = "run") -> Path:
+    def train(self, flags: str | list[str] = "", name: str = "run") -> Path:
         """Starts a run, or resumes it, printing to `self.printed`; its directory."""
         run = self.directory / name
         given = ["--log_dir", str(self.directory), "--name", name, "--device=cpu"]
@@ -95,7 +95,8 @@ class RunTest(TemporaryDirectoryTest):
         else:
             given += ["--hidden_dims_gen=32", "--hidden_dims_disc=24", "--batch_size=64"]
         with redirect_stdout(io.StringIO()) as self.printed, redirect_stderr(self.printed):
-            train_torch.main(train_torch.parse_args([*given, *flags.split()]))
+            given += flags.split() if isinstance(flags, str) else flags
+            train_torch.main(train_torch.parse_args(given))
         return run
 
     def kill(self, function: str, call: int, flags: str = "", name: str = "run") -> Path:

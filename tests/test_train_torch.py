@@ -209,16 +209,17 @@ class RunsTest(RunTest):
 
     def test_flags_reach_networks_and_data(self):
         flags = "--z_dim 3 --hidden_dims_gen 5 6 --hidden_dims_disc 7 --ema 7 --r1 0.7"
-        flags += f" --dp_rate_gen 0.2 --dp_rate_disc 0.4 --data_dir {self.directory}"
-        model = GAN.from_args(parse_args(flags.split()))
+        flags = f"{flags} --dp_rate_gen 0.2 --dp_rate_disc 0.4 --epochs 1".split()
+        flags += ["--data_dir", str(self.directory)]
+        model = GAN.from_args(parse_args(flags))
         found = str(model), model.z_dim, model.ema, model.r1
         self.assertEqual(found, (str(GAN([5, 6], [7], 0.2, 0.4, 3)), 3, 7, 0.7), "other arguments")
         loader = mock.Mock(side_effect=lambda root, batch_size, **_: noise_mnist())
         moved = mock.patch.object(TensorDataset, "to", create=True)
         with mock.patch("train_torch.mnist", loader), moved as to_device:
-            self.train(f"{flags} --epochs 1", "here")
+            self.train(flags, "here")
             to_device.assert_called_once_with(torch.device("cpu"))  # data on the model's device
-            self.train(f"{flags} --epochs 1 --num_workers 2")
+            self.train([*flags, "--num_workers", "2"])
         self.assertEqual(to_device.call_count, 1, "workers cannot index what is on a device")
         given = {"root": str(self.directory), "batch_size": 64, "num_workers": 2}
         given["download"] = False
@@ -363,7 +364,7 @@ class ResumeTest(RunTest):
         gone = self.directory / "gone"
         missing = self.assertRaisesRegex(OSError, f"^[^\n]*{re.escape(str(gone))}[^\n]*$")
         with mock.patch("train_torch.mnist", mnist.mnist), missing:
-            self.train(f"--epochs 1 --data_dir {gone}")
+            self.train(["--epochs", "1", "--data_dir", str(gone)])
         self.assertFalse(gone.exists() or (self.directory / "run").exists(), "made")
 
     def test_seed_and_precision_decide_the_weights(self):
@@ -380,7 +381,8 @@ class ResumeTest(RunTest):
             self.assertEqual(torch.equal(a, b), equal, f"{one} and {other}")
 
     def test_hyperparameters_stay_those_of_the_run(self):
-        early = parse_args(f"--log_dir {self.directory} --name run --epochs 1 --z_dim 3".split())
+        here = ["--log_dir", str(self.directory)]
+        early = parse_args([*here, "--name=run", "--epochs=1", "--z_dim=3"])
         run = self.train("--epochs 1 --save_every 4")
         with self.assertRaisesRegex(Exception, "--z_dim: the run has 32, not 3; .*--name"):
             train_torch.main(early)  # parsed when there was no such run
@@ -392,7 +394,7 @@ class ResumeTest(RunTest):
         contents = torch.load(moved / CHECKPOINT, weights_only=True)
         contents["args"] |= {"bf16": True, "device": "cuda:0", "log_dir": "/gone"}  # as once saved
         torch.save(contents, moved / CHECKPOINT)
-        args = parse_args(f"--log_dir {moved.parent} --name moved --epochs 2".split())
+        args = parse_args([*here, "--name=moved", "--epochs=2"])
         found = args.epochs, args.save_every, *args.hidden_dims_gen, args.name, args.log_dir
         expected = 2, 4, 32, "moved", str(self.directory)
         self.assertEqual(found, expected, "flags or the run's own arguments are lost")
