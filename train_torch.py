@@ -282,6 +282,17 @@ def save_samples(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
     interpolate_and_save(model, epoch, summary_writer, batch_size=16)
 
 
+def save_final_scores(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
+    """Prints the scores of 10,000 samples, and writes them to `scores.json` and for HPARAMS."""
+    samples = {"num_samples": 10_000, "seed": 0}
+    scores = score_samples(model, **samples)
+    # A run that is resumed here purges what is logged at a step that it has not done.
+    utils.log_scores(summary_writer, scores, model.steps_done + 1, "final")
+    text = json.dumps({"epochs": epoch, **samples, **scores}, indent=2)
+    Path(summary_writer.log_dir, "scores.json").write_text(text)
+    print(*(f"{name:<20}{scores[name]:.4g}" for name in SCORES), sep="\n")
+
+
 def train_gan(
     model: GAN,
     train_loader: DataLoader,
@@ -399,10 +410,10 @@ def main(args: argparse.Namespace) -> None:
     print_start(run_dir, epochs_done, args, bf16, scored)
 
     # A killed run has logged more than its checkpoint knows of: purge_step drops the surplus.
-    purge_step = step + 1 if step else 0
-    total = step + (args.epochs - epochs_done) * len(loader)
-    bar = tqdm(total=total, initial=step, bar_format=BAR, disable=not args.progress_bar)
-    with SummaryWriter(run_dir, purge_step=purge_step) as writer, bar:
+    writer = SummaryWriter(run_dir, purge_step=step + 1 if step else 0)
+    steps = step + (args.epochs - epochs_done) * len(loader)
+    bar = tqdm(total=steps, initial=step, bar_format=BAR, disable=not args.progress_bar)
+    with writer, bar:
         networks = "generator", "discriminator"
         loggers = [utils.TensorBoardLogger(writer, name=name, step=step) for name in networks]
         if epochs_done == 0:
@@ -436,12 +447,8 @@ def main(args: argparse.Namespace) -> None:
                 saved_at = time.monotonic()
 
         bar.close()
-        if scored:  # at a step that a run which is resumed here will purge
-            about = {"epochs": args.epochs, "num_samples": 10_000, "seed": 0}
-            scores = score_samples(model, about["num_samples"], about["seed"])
-            utils.log_scores(writer, scores, model.steps_done + 1, "final")
-            (run_dir / "scores.json").write_text(json.dumps(about | scores, indent=2))
-            print(*(f"{name:<20}{scores[name]:.4g}" for name in SCORES), sep="\n")
+        if scored:
+            save_final_scores(model, args.epochs, writer)
     utils.save_film(run_dir)
     print(f"Film:        {run_dir / utils.FILM}")
 
