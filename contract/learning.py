@@ -1,0 +1,33 @@
+"""Task 7, once more: whether the training learns."""
+
+import itertools
+
+import torch
+
+import metrics
+from contract.part import imported
+from contract.training import TrainGANTest, Trains
+
+
+class LearningTest(Trains):
+    """A short training with one's own networks, steps and loop, when the tasks 1 to 7 are right."""
+
+    title = TrainGANTest.title
+
+    def distance(self) -> float:
+        """The Fréchet distance of 500 samples."""
+        reference = torch.load(metrics.REFERENCE, weights_only=True)["features"]
+        features, _ = metrics.classify(self.model.sample(500))
+        return metrics.frechet_distance(features, reference)
+
+    def test_digits_appear(self):
+        self.model = self.tested.GAN([64, 128], [128, 64], 0.0, 0.0, 16)
+        networks = {self.model.generator: 2e-3, self.model.discriminator: 1e-3}
+        adams = [torch.optim.Adam(n.parameters(), lr, (0.0, 0.99)) for n, lr in networks.items()]
+        loader = imported("mnist.py").mnist(batch_size=64, num_workers=0)
+        before = self.distance()
+        self.train([*itertools.islice(loader, 300)], adams, window=50)
+        after = self.distance()
+        what = f"after 300 steps of a small GAN the distance of its samples is {after:.0f}"
+        why = f"where it was {before:.0f}: one would see noise. What do the networks learn from?"
+        self.check(after < 0.6 * before, f"{what}, {why}")
