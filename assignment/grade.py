@@ -1,50 +1,48 @@
-"""Grades folders with a models.py and a train_torch.py against the contract, unittests.py.
+"""Grades folders or zips with a models.py and a train_torch.py against the contract.
 
     python -m assignment.grade submissions/*
     python -m assignment.grade submissions/* --csv marks.csv
     python -m assignment.grade /autograder/submission --json /autograder/results/results.json
 
-This executes what was handed in, with your rights. To shut it in, run it in a container,
-    docker run --network none -v "$PWD":/gan -w /gan IMAGE python -m assignment.grade FOLDER ...
-or as a user who owns nothing: sudo -u nobody python -m assignment.grade FOLDER ...
+This executes what was handed in, with your rights. Code that runs in the same process as its test
+can always forge the result; hand-ins that name sys.argv, atexit, unittest or os._exit are pointed
+out. A process that a hand-in has put into a session of its own may go on running. Isolate it:
+    docker run --rm --network none -v "$PWD":/gan:ro -v "$PWD/submissions":/in:ro -w /gan IMAGE \\
+        sh -c 'python -m assignment.grade /in/*'
+or run it as a user who owns nothing, in a copy that this user can read, such as one in /tmp:
+    sudo -u nobody python -m assignment.grade submissions/*
 """
 
 import argparse
-import contextlib
+import ast
 import csv
 import json
 import os
+import re
+import secrets
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 import command_line
-from assignment.make import make
-from unittests import CONTRACT, OPTIONAL, MnistTest
+from assignment.make import HERE, make
+from contract.data import MnistTest
+from contract.report import LEARNED, PARTS
 
-PARTS = [part for part in CONTRACT + OPTIONAL if part is not MnistTest]
+GRADED = [part for part in PARTS if part is not MnistTest]
 HANDED_IN = "models.py", "train_torch.py"
-MEMORY = 4 * 2**30  # bytes that a process may allocate
-OUTPUT = 10 * 2**20  # bytes that it may write into one file
-CONTRACT_OF_A_FOLDER = f"""
-import contextlib, json, sys
-with contextlib.suppress(ImportError):
-    import resource  # not on Windows
-    resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY}, {MEMORY}))
-    resource.setrlimit(resource.RLIMIT_FSIZE, ({OUTPUT}, {OUTPUT}))
-import unittests
-parts = [getattr(unittests, name) for name in {[part.__name__ for part in PARTS]}]
-with open(sys.argv[1], "w", encoding="utf-8") as results:
-    for row in unittests.contract(parts):
-        print(json.dumps(row), file=results, flush=True)
-"""
+LONGEST = 500  # characters of a message
+SUSPICIOUS = re.compile(r"\b(sys\.argv|atexit|unittest|os\._exit)\b")
+WORKER = (HERE / "worker.py").read_text(encoding="utf-8")
 
 
 class Mark(NamedTuple):
@@ -56,108 +54,223 @@ class Mark(NamedTuple):
 
     @property
     def maximum(self) -> int:
-        return int(self.part.title.startswith("task") and self.part not in OPTIONAL)
+        return int(self.part.title.startswith("task") and not self.part.optional)
+
+    @property
+    def points(self) -> int:
+        return 0 if self.messages else self.maximum
+
+    def shortened(self) -> "Mark":
+        return Mark(self.part, *([text[:LONGEST] for text in of] for of in self[1:]))
 
 
-def grade(folder: Path, template: Path, seconds: float) -> list[Mark]:
-    """The marks of a folder, from a process of its own in a fresh copy of the template."""
-    with tempfile.TemporaryDirectory() as temporary:
-        copy, results = Path(temporary, "copy"), Path(temporary, "results")
+def collect(source: Path, copy: Path) -> tuple[dict[str, str], list[str]]:
+    """Copies what was handed in; what is missing, by file, and hints."""
+    missing, hints = {}, []
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            small = [info for info in archive.infolist() if info.file_size < 2**20]
+            source = copy / "zip"
+            archive.extractall(source, small)
+    if not source.is_dir():
+        what = "is no folder" if source.exists() else "does not exist"
+        return dict.fromkeys(HANDED_IN, f"{source} {what}"), []
+    paths = sorted(p for pattern in ("*", "*/*") for p in source.glob(pattern) if p.is_file())
+    for name in HANDED_IN:
+        stem = name.removesuffix(".py")
+        found = [p for p in paths if re.fullmatch(rf"{stem}([-_ .]?\(?\d+\)?)?\.py", p.name)]
+        path = source / name if (source / name).is_file() else None
+        if not path and len(found) == 1:
+            path = found[0]
+            hints.append(f"{name} is {path.relative_to(source)}")
+        if path:
+            shutil.copyfile(path, copy / name)
+            hints += suspicious(path, HERE.parent / name)
+        else:
+            there = ", ".join(str(p.relative_to(source)) for p in found or paths[:5]) or "nothing"
+            missing[name] = f"{name} was not handed in; there is {there}"
+    return missing, hints
+
+
+def suspicious(path: Path, original: Path) -> Iterable[str]:
+    """Hints at lines that may meddle with the tests."""
+    known = set(original.read_text(encoding="utf-8").splitlines())
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line not in known and SUSPICIOUS.search(line):
+            yield f"look at {path.name}:{number}: {line.strip()}"
+
+
+def run(copy: Path, names: list[str], seconds: float, broken: dict, learning: bool) -> tuple:
+    """Starts a worker in the copy; the phases that it has ended with their results, and how."""
+    token, home = secrets.token_hex(), copy.parent
+    keep = {key: os.environ[key] for key in ("PATH", "SYSTEMROOT") if key in os.environ}
+    env = {**keep, "HOME": str(home), "TMPDIR": str(home), "TEMP": str(home), "TMP": str(home)}
+    env |= {"PYTHONUSERBASE": site.getuserbase(), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    task = repr((token, names, seconds, broken, learning)).encode()
+    with open(home / "results", "wb+") as results, open(home / "errors", "wb+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER],
+            cwd=copy,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=results,
+            stderr=errors,
+            start_new_session=True,
+        )
+        end = "takes too long"
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(task, timeout=(len(names) + 3) * seconds + 60)
+            end = f"ends the process, exit status {process.returncode}"
+        with suppress(AttributeError, ProcessLookupError):  # not on Windows
+            os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+        process.kill()
+        process.wait()
+        results.seek(0)
+        lines = results.read(2**20).decode(errors="replace").splitlines()
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - 10_000))
+        last = errors.read().decode(errors="replace")
+    phases = {}
+    for line in lines:
+        with suppress(ValueError, SyntaxError):  # not ours, or cut
+            written, phase, *found = ast.literal_eval(line)
+            if written == token:
+                phases[phase] = found
+    if "Timeout (" in last:
+        where = re.search(r'File "[^"]*?((?:models|train_torch)\.py)", line (\d+)', last)
+        where = f"{where[1]}:{where[2]}: " if where else ""
+        end = f"{where}takes more than {seconds:g} s"
+    elif last.strip():
+        end += f": {last.strip().splitlines()[-1]}"
+    return phases, end
+
+
+def grade(source: Path, template: Path, seconds: float) -> list[Mark]:
+    """The marks of a hand-in, tested in a fresh copy of the template.
+
+    If a part ends its process, that part is lost, and a new process goes on with those after it.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        copy = Path(temporary, "copy")
         shutil.copytree(template, copy)
-        results.touch()
-        for name in HANDED_IN:  # what is missing is left as in the template
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, copy / name)
-        with open(copy / "stderr", "wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-c", CONTRACT_OF_A_FOLDER, results],
-                cwd=copy,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": temporary, "TMPDIR": temporary},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
-            try:
-                end = f"exit status {process.wait(seconds)}"
-            except subprocess.TimeoutExpired:
-                end = f"it takes more than {seconds:g} s"
-            with contextlib.suppress(AttributeError, ProcessLookupError):  # not on Windows
-                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
-            process.kill()
-            process.wait()
-        last = (copy / "stderr").read_text(errors="replace")[-1000:].strip().splitlines()
-        rows = [json.loads(line) for line in results.read_text().splitlines()]
-    found = {title: (messages, hints) for title, messages, hints in rows}
-    nothing = [": ".join(["no result", end, *last[-1:]])], []
-    return [Mark(part, *found.get(part.title, nothing)) for part in PARTS]
+        broken, hints = collect(source, copy)
+        found: dict[str, tuple[list[str], list[str]]] = {}
+        names = [part.__name__ for part in GRADED]
+        while left := [name for name in names if name not in found]:
+            lost = any(part.__name__ in found and found[part.__name__][0] for part in LEARNED)
+            phases, end = run(copy, left, seconds, broken, learning=not lost)
+            found |= {name: phases[name] for name in left if name in phases}
+            if phases.get("end") == [False]:
+                found |= {name: (["the tests were tampered with"], []) for name in names}
+            elif "start" not in phases:
+                found |= {name: ([f"no result: it {end}"], []) for name in left}
+            elif file := next((file for file in HANDED_IN if file not in phases), None):
+                broken[file] = f"{file}: {end} while it is imported"
+            elif name := next((name for name in left if name not in phases), None):
+                found[name] = [end], []
+    marks = [Mark(part, *found[part.__name__]) for part in GRADED]
+    return [marks[0]._replace(hints=[*hints, *marks[0].hints]), *marks[1:]]
 
 
-def total(marks: list[Mark]) -> str:
-    """Marks and their maximum."""
-    reached = sum(mark.maximum for mark in marks if not mark.messages)
-    return f"{reached}/{sum(mark.maximum for mark in marks)}"
+def attempt(source: Path, template: Path, seconds: float) -> list[Mark]:
+    """The same; whatever goes wrong is the result of this hand-in alone."""
+    try:
+        marks = grade(source, template, seconds)
+    except Exception as error:
+        why = [f"could not be graded: {type(error).__name__}: {error}"]
+        marks = [Mark(part, why, []) for part in GRADED]
+    return [
+        Mark(part, *([text[:LONGEST] for text in of] for of in texts)) for part, *texts in marks
+    ]
 
 
 def lines(marks: list[Mark]) -> list[str]:
     """Messages of what is required, then hints, and the messages of what is optional."""
-    messages = [text for mark in marks if mark.part not in OPTIONAL for text in mark.messages]
-    optional = [text for mark in marks if mark.part in OPTIONAL for text in mark.messages]
+    messages = [text for mark in marks if not mark.part.optional for text in mark.messages]
+    optional = [text for mark in marks if mark.part.optional for text in mark.messages]
     hints = [f"hint: {text}" for mark in marks for text in mark.hints]
     return [*dict.fromkeys([*messages, *hints, *(f"optional: {text}" for text in optional)])]
 
 
-def results_json(marks: list[Mark]) -> dict:
-    """The fields of Gradescope's results.json."""
+def row(name: str, width: int, marks: list[Mark]) -> str:
+    """A line of the table."""
+    cells = (("." if mark.messages else "x").ljust(len(number(mark))) for mark in marks)
+    points = f"{sum(mark.points for mark in marks)}/{sum(mark.maximum for mark in marks)}"
+    return " ".join([name.ljust(width), *cells, points])
+
+
+def number(mark: Mark) -> str:
+    return mark.part.title.removeprefix("task ").split(",")[0].split()[0]
+
+
+def write_csv(path: Path, graded: dict[Path, list[Mark]]) -> None:
+    """Writes the table for a spreadsheet; utf-8-sig is what Excel reads."""
+    with open(path, "w", newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = csv.writer(file)
+        titles = [part.title for part in GRADED]
+        rows.writerow(["name", "path", *titles, "points", "of", "messages"])
+        for source, marks in graded.items():
+            points, most = (sum(getattr(mark, x) for mark in marks) for x in ("points", "maximum"))
+            done = [int(not mark.messages) for mark in marks]
+            rows.writerow([source.name, source, *done, points, most, "\n".join(lines(marks))])
+
+
+def write_json(path: Path, marks: list[Mark]) -> None:
+    """Writes Gradescope's results.json."""
     tests = [
         {
             "name": mark.part.title,
-            "score": 0 if mark.messages else mark.maximum,
+            "status": "failed" if mark.messages else "passed",
+            "score": mark.points,
             "max_score": mark.maximum,
             "output": "\n".join([*mark.messages, *(f"hint: {text}" for text in mark.hints)]),
         }
         for mark in marks
     ]
-    return {"tests": tests}
+    path.write_text(json.dumps({"tests": tests}, indent=2), encoding="utf-8")
+
+
+def cores() -> int:
+    """The processor's cores that may be used."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = command_line.Parser(prog="assignment.grade", description=__doc__, formatter_class=raw)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("sources", nargs="+", metavar="FOLDER")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table as CSV")
-    gradescope = "write Gradescope's results.json; of several folders, an object of them by name"
+    gradescope = "write Gradescope's results.json, of a single folder"
     parser.add_argument("--json", type=Path, metavar="FILE", help=gradescope)
-    parser.add_argument("--seconds", type=float, default=120, help="limit for each (120)")
+    parser.add_argument("--seconds", type=float, default=60, help="limit for each part (60)")
+    jobs = f"folders at a time (the usable cores, {cores()})"
+    parser.add_argument("--jobs", type=command_line.positive, default=cores(), help=jobs)
     args = parser.parse_args()
+    sources = [*dict.fromkeys(map(Path, command_line.expanded(args.sources)))]
+    if args.json and len(sources) > 1:
+        parser.error("argument --json: of a single folder only")
 
-    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
+    graded: dict[Path, list[Mark]] = {}
+    width = max(len(str(source)) for source in sources)
+    pool = ThreadPoolExecutor(args.jobs)
+    with tempfile.TemporaryDirectory() as temporary, suppress(KeyboardInterrupt):
         template = Path(temporary, "template")
         make(template)
-        shutil.rmtree(template / "data")  # which no part needs
-        graded = pool.map(lambda folder: grade(folder, template, args.seconds), args.folders)
-        graded = [*tqdm(graded, "graded", len(args.folders), leave=False)]
-    names = [str(folder) for folder in args.folders]
-    width = max(map(len, names))
-    numbers = [mark.part.title.split(",")[0].removeprefix("task ") for mark in graded[0]]
-    print(" " * width, *numbers)
-    for name, marks in zip(names, graded, strict=True):
-        cells = ("." if mark.messages else "x" for mark in marks)
-        cells = (cell.ljust(len(number)) for cell, number in zip(cells, numbers, strict=True))
-        print(name.ljust(width), *cells, total(marks))
-    for name, marks in zip(names, graded, strict=True):
-        print(f"\n{name}", *lines(marks), sep="\n    ")
+        jobs = {pool.submit(attempt, source, template, args.seconds): source for source in sources}
+        for done in as_completed(jobs):
+            graded[jobs[done]] = done.result()
+            print(row(str(jobs[done]), width, done.result()))
+    pool.shutdown(cancel_futures=True)
+    graded = {source: graded[source] for source in sources if source in graded}
+    for source, marks in graded.items():
+        print(f"\n{source}", *lines(marks), sep="\n    ")
+    print(f"\n{' ' * width}", *(number(mark) for mark in next(iter(graded.values()), [])))
+    for source, marks in graded.items():
+        print(row(str(source), width, marks))
     if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["folder", *(mark.part.title for mark in graded[0]), "marks", "messages"])
-            for name, marks in zip(names, graded, strict=True):
-                done = [int(not mark.messages) for mark in marks]
-                rows.writerow([name, *done, total(marks), "\n".join(lines(marks))])
-    if args.json:
-        results = {name: results_json(of) for name, of in zip(names, graded, strict=True)}
-        results = results[names[0]] if len(names) == 1 else results
-        args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+        write_csv(args.csv, graded)
+    if args.json and graded:
+        write_json(args.json, *graded.values())
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 # What goes into the folder besides its README.md. Nothing else, so that no solution does.
 FILES = """
 mnist.py models.py train_torch.py checkpoint.py command_line.py utils.py metrics.py sample.py
-unittests.py requirements.txt train.job LICENSE .gitignore data/README.md data/MNIST/raw/*.gz
-pretrained/classifier.pt pretrained/reference.pt
+unittests.py contract/*.py requirements.txt train.job LICENSE .gitignore data/README.md
+data/MNIST/raw/*.gz pretrained/classifier.pt pretrained/reference.pt
 """
 
 
@@ -31,13 +31,14 @@ class Piece(NamedTuple):
     file: str
     function: str
     hint: str
+    until: str  # the body that it has until it is written, if training is to run without it
 
 
 def read_pieces() -> list[Piece]:
     """The rows of the table."""
     lines = (HERE / "pieces.md").read_text(encoding="utf-8").replace("\\_", "_").splitlines()
-    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| task ")]
-    return [Piece(*row) for row in rows[1:]]
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| task ")]
+    return [Piece(*(cell.strip(" `") for cell in row)) for row in rows[1:]]
 
 
 def functions(tree: ast.Module | ast.ClassDef) -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -51,7 +52,7 @@ def functions(tree: ast.Module | ast.ClassDef) -> Iterator[tuple[str, ast.Functi
 
 
 def blank(source: str, pieces: list[Piece]) -> str:
-    """The source of a module, in which the bodies of the pieces are replaced by their hints.
+    """The source of a module, in which the bodies of the pieces are replaced by hints.
 
     Raises:
         OSError: there is no such function; names it.
@@ -69,7 +70,8 @@ def blank(source: str, pieces: list[Piece]) -> str:
             first -= 1
         indent = " " * function.body[0].col_offset
         body = textwrap.wrap(piece.hint, 92, initial_indent="# ", subsequent_indent="# ")
-        body.append(f'raise NotImplementedError("{piece.task}, is to be written")')
+        todo = f'raise NotImplementedError("{piece.task}, is to be written")'
+        body.append(piece.until or todo)
         lines[first : function.end_lineno] = [f"{indent}{line}\n" for line in body]
     return "".join(lines)
 
