@@ -26,6 +26,7 @@ import site
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -43,6 +44,8 @@ HANDED_IN = "models.py", "train_torch.py"
 LONGEST = 500  # characters of a message
 SUSPICIOUS = re.compile(r"\b(sys\.argv|atexit|unittest|os\._exit)\b")
 WORKER = (HERE / "worker.py").read_text(encoding="utf-8")
+running: set[subprocess.Popen] = set()  # workers, to be ended by Ctrl-C
+stopped = threading.Event()
 
 
 class Mark(NamedTuple):
@@ -118,6 +121,7 @@ def run(copy: Path, names: list[str], seconds: float, broken: dict, learning: bo
             stderr=errors,
             start_new_session=True,
         )
+        running.add(process)
         end = "takes too long"
         with suppress(subprocess.TimeoutExpired):
             process.communicate(task, timeout=(len(names) + 3) * seconds + 60)
@@ -126,6 +130,7 @@ def run(copy: Path, names: list[str], seconds: float, broken: dict, learning: bo
             os.killpg(process.pid, signal.SIGKILL)  # and what it has started
         process.kill()
         process.wait()
+        running.discard(process)
         results.seek(0)
         lines = results.read(2**20).decode(errors="replace").splitlines()
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - 10_000))
@@ -156,7 +161,7 @@ def grade(source: Path, template: Path, seconds: float) -> list[Mark]:
         broken, hints = collect(source, copy)
         found: dict[str, tuple[list[str], list[str]]] = {}
         names = [part.__name__ for part in GRADED]
-        while left := [name for name in names if name not in found]:
+        while not stopped.is_set() and (left := [name for name in names if name not in found]):
             lost = any(part.__name__ in found and found[part.__name__][0] for part in LEARNED)
             phases, end = run(copy, left, seconds, broken, learning=not lost)
             found |= {name: phases[name] for name in left if name in phases}
@@ -252,15 +257,18 @@ def main() -> None:
 
     graded: dict[Path, list[Mark]] = {}
     width = max(len(str(source)) for source in sources)
-    pool = ThreadPoolExecutor(args.jobs)
-    with tempfile.TemporaryDirectory() as temporary, suppress(KeyboardInterrupt):
-        template = Path(temporary, "template")
-        make(template)
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(args.jobs) as pool:
+        make(template := Path(temporary, "template"))
         jobs = {pool.submit(attempt, source, template, args.seconds): source for source in sources}
-        for done in as_completed(jobs):
-            graded[jobs[done]] = done.result()
-            print(row(str(jobs[done]), width, done.result()))
-    pool.shutdown(cancel_futures=True)
+        try:
+            for done in as_completed(jobs):
+                graded[jobs[done]] = done.result()
+                print(row(str(jobs[done]), width, done.result()))
+        except KeyboardInterrupt:  # the results so far are kept
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in [*running]:
+                process.kill()
     graded = {source: graded[source] for source in sources if source in graded}
     for source, marks in graded.items():
         print(f"\n{source}", *lines(marks), sep="\n    ")
