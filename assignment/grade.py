@@ -104,12 +104,18 @@ def suspicious(path: Path, original: Path) -> Iterable[str]:
             yield f"look at {path.name}:{number}: {line.strip()}"
 
 
-def run(copy: Path, names: list[str], seconds: float, broken: dict, learning: bool) -> tuple:
-    """Starts a worker in the copy; the phases that it has ended with their results, and how."""
+def run(copy: Path, parts: list[type], seconds: float, broken: dict, learning: bool) -> tuple:
+    """Tests these parts in the copy by a worker.
+
+    Returns:
+        What the worker has found in each phase that it has come to the end of; "models.py:35" if
+        it was stopped there; and how it has ended.
+    """
     token, home = secrets.token_hex(), copy.parent
     keep = {key: os.environ[key] for key in ("PATH", "SYSTEMROOT") if key in os.environ}
     env = {**keep, "HOME": str(home), "TMPDIR": str(home), "TEMP": str(home), "TMP": str(home)}
     env |= {"PYTHONUSERBASE": site.getuserbase(), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    names = [part.__name__ for part in parts]
     task = repr((token, names, seconds, broken, learning)).encode()
     with open(home / "results", "wb+") as results, open(home / "errors", "wb+") as errors:
         process = subprocess.Popen(
@@ -141,13 +147,12 @@ def run(copy: Path, names: list[str], seconds: float, broken: dict, learning: bo
             written, phase, *found = ast.literal_eval(line)
             if written == token:
                 phases[phase] = found
+    where = re.search(r'File "[^"]*?((?:models|train_torch)\.py)", line (\d+)', last)
     if "Timeout (" in last:
-        where = re.search(r'File "[^"]*?((?:models|train_torch)\.py)", line (\d+)', last)
-        where = f"{where[1]}:{where[2]}: " if where else ""
-        end = f"{where}takes more than {seconds:g} s"
+        end = f"takes more than {seconds:g} s"
     elif last.strip():
         end += f": {last.strip().splitlines()[-1]}"
-    return phases, end
+    return phases, f"{where[1]}:{where[2]}" if where else "", end
 
 
 def grade(source: Path, template: Path, seconds: float) -> list[Mark]:
@@ -159,21 +164,21 @@ def grade(source: Path, template: Path, seconds: float) -> list[Mark]:
         copy = Path(temporary, "copy")
         shutil.copytree(template, copy)
         broken, hints = collect(source, copy)
-        found: dict[str, tuple[list[str], list[str]]] = {}
-        names = [part.__name__ for part in GRADED]
-        while not stopped.is_set() and (left := [name for name in names if name not in found]):
-            lost = any(part.__name__ in found and found[part.__name__][0] for part in LEARNED)
-            phases, end = run(copy, left, seconds, broken, learning=not lost)
-            found |= {name: phases[name] for name in left if name in phases}
+        found: dict[type, tuple[list[str], list[str]]] = {}
+        while not stopped.is_set() and (left := [part for part in GRADED if part not in found]):
+            right = not any(part in found and found[part][0] for part in LEARNED)
+            phases, where, end = run(copy, left, seconds, broken, learning=right)
+            found |= {part: phases[part.__name__] for part in left if part.__name__ in phases}
+            lost = [part for part in left if part not in found]
             if phases.get("end") == [False]:
-                found |= {name: (["the tests were tampered with"], []) for name in names}
+                found = dict.fromkeys(GRADED, (["the tests were tampered with"], []))
             elif "start" not in phases:
-                found |= {name: ([f"no result: it {end}"], []) for name in left}
+                found |= dict.fromkeys(left, ([f"no result: it {end}"], []))
             elif file := next((file for file in HANDED_IN if file not in phases), None):
-                broken[file] = f"{file}: {end} while it is imported"
-            elif name := next((name for name in left if name not in phases), None):
-                found[name] = [end], []
-    marks = [Mark(part, *found[part.__name__]) for part in GRADED]
+                broken[file] = f"{where or file}: {end} while it is imported"
+            elif lost:
+                found[lost[0]] = [f"{where or lost[0].file}: {end}"], []
+    marks = [Mark(part, *found[part]) for part in GRADED]
     return [marks[0]._replace(hints=[*hints, *marks[0].hints]), *marks[1:]]
 
 
