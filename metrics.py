@@ -58,7 +58,7 @@ def convolution(
 
 
 def load_classifier() -> DigitClassifier:
-    """Loads the classifier that `pretrained/train_classifier.py` trained, in eval mode.
+    """Loads the digit classifier of `pretrained/`, in eval mode.
 
     Raises:
         OSError: `pretrained/classifier.pt` cannot be read.
@@ -172,7 +172,7 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
 def score(images: Tensor) -> dict[str, float]:
     """Scores generated images, always against MNIST's test images.
 
-    Of those it needs `pretrained/reference.pt` alone, which `pretrained/make_reference.py` made.
+    Of those it needs `pretrained/reference.pt` alone.
 
     Args:
         images: `[N, 1, 28, 28]`, as for `classify`, N at least 6.

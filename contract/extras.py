@@ -80,3 +80,6 @@ class AverageTest(OptionalTest):
                 found, of = averaged[0].item(), f"with {steps} steps done and an ema of {ema}"
                 what = f"{self.name}: a weight of {found:.3g}, not {right:.3g}, {of}"
                 self.check(np.isclose(found, right), what)
+            averaged.data.fill_(2)
+            used = self.attempt("sample", self.model.sample, 1).flatten()[-3].atanh()  # the bias
+            self.check(np.isclose(used, 2, 1e-3), "generate does not use self.averaged")

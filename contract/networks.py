@@ -14,7 +14,11 @@ class NetworkTest(Part):
     name, outputs = "", 0
 
     def network(self, **arguments) -> nn.Module:
-        return self.attempt(self.name, getattr(self.tested, self.name), **arguments)
+        network = self.attempt(self.name, getattr(self.tested, self.name), **arguments)
+        self.check("_modules" in vars(network), f"{self.name}: super().__init__() is missing")
+        found = any(True for _ in network.parameters())
+        self.check(found, f"{self.name} has no parameters: layers are in a plain list")
+        return network
 
     def output(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
         of = "[B, 1, 28, 28] (is flatten(1) missing?)" if x.ndim > 2 else f"[B, {x.shape[1]}]"
@@ -47,7 +51,7 @@ class NetworkTest(Part):
         return torch.allclose(self.output(network, x), -before, atol=1e-4)
 
     def test_arguments(self):
-        dims, why = [8, 128, 16], "an argument is ignored, or layers are in a plain list"
+        dims, why = [8, 128, 16], "an argument is ignored, or some layers are in a plain list"
         for arguments, widths in self.widths(dims):
             network = self.network(**arguments)
             if self.is_mlp(network):

@@ -3,6 +3,7 @@
 import inspect
 import random
 import tempfile
+from unittest import mock
 
 import numpy as np
 import torch
@@ -88,6 +89,19 @@ class SamplingTest(WithGAN):
 
     def test_device(self):
         self.check_device(self.name, self.images, *self.sizes)
+
+    def test_generator_of_another_device(self):
+        randn = torch.randn
+
+        def checked(*size, generator=None, device="cpu", **options):
+            if generator and torch.device(device).type != generator.device.type:
+                raise RuntimeError(f"Expected a {device!r} device type for generator, found cpu")
+            return randn(*size, generator=generator, device=device, **options)
+
+        if "generator" in inspect.signature(getattr(self.model, self.name)).parameters:
+            self.model.to("meta")
+            with mock.patch("torch.randn", checked):
+                self.images(*self.sizes, generator=torch.Generator())
 
 
 class SampleTest(SamplingTest):

@@ -34,6 +34,7 @@ class OneStepTest(StepTest):
     right = 0.0  # the loss of the docstring
     accepted: tuple[float, ...]
     mistakes: dict[str, float]
+    logged: dict[str, float] = {}  # noqa: RUF012  # what TensorBoard's charts show, if it is logged
 
     def test_loss(self):
         loss, whole = self.step(self.name).item(), max(self.accepted)
@@ -51,6 +52,16 @@ class OneStepTest(StepTest):
         why = " or ".join(known) or "another loss, with these logits"
         correct = np.isclose(loss, self.accepted, 1e-3).any()
         self.check(correct, f"{self.name}: {of}, not {self.right:.4f}: {why}")
+        self.model.discriminator.bias.data.fill_(-150 if self.name[0] == "g" else 150)
+        sure = "F.logsigmoid and binary_cross_entropy_with_logits do not round sigmoids to 0"
+        self.check(self.step(self.name).isfinite(), f"{self.name}: infinite if D is sure: {sure}")
+
+    def test_what_is_logged(self):
+        _, values = getattr(self.model, self.name)(self.x_real)
+        for name, right in self.logged.items():
+            value = torch.as_tensor(values.get(name, right)).item()
+            what = f"{self.name} logs {value:.3f} as {name}, not {right:.3f}"
+            self.check(np.isclose(value, right, 1e-3), what)
 
     def test_gradient(self):
         network, loss = self.name.split("_")[0], self.step(self.name)
@@ -99,6 +110,12 @@ class DiscriminatorStepTest(OneStepTest):
         "the loss of real images alone": real,
         "the loss of fake images alone": fake,
         "F.binary_cross_entropy takes probabilities, not logits": -np.log(REAL) - np.log(1 - FAKE),
+    }
+    logged = {  # noqa: RUF012
+        "probability_real": np.exp(-real),
+        "probability_fake": np.exp(-softplus(-FAKE)),
+        "accuracy_real": 1.0,
+        "accuracy_fake": 0.0,
     }
 
 

@@ -69,7 +69,7 @@ class TrainGANTest(Trains, StepTest):
         (gradient,) = torch.autograd.grad(self.step(f"{step}_step"), bias, allow_unused=True)
         return 0.0 if gradient is None else gradient[-1].item()
 
-    def test_steps(self):
+    def test_gradients(self):
         self.epoch()
         for name, other in (NETWORKS, NETWORKS[::-1]):
             found, right = self.gradients[name], self.gradient(name, name)
@@ -82,7 +82,7 @@ class TrainGANTest(Trains, StepTest):
             same = np.isclose(found, right, 1e-3).all()
             self.check(same, f"{what} follows gradients that add up: zero_grad() missing")
 
-    def test_each_network_is_moved_by_its_own_optimizer(self):
+    def test_which_network_is_moved(self):
         for name in NETWORKS:
             before = {key: net.bias.clone() for key, net in self.networks.items()}
             self.epoch(**{name: 0.1})
@@ -113,7 +113,7 @@ class TrainGANTest(Trains, StepTest):
             what = f"train_gan: {count}; scores and images are logged at that step"
             self.check(self.model.steps_done == 12, what)
             means = [tag for tag, _ in self.logged].count("generator/loss")
-            self.check(means == 3, "train_gan: flush both loggers after the last batch")
+            self.check(means == 3, "train_gan: flush both loggers after the last batch, only then")
 
     def test_device(self):
         try:
