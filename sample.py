@@ -18,7 +18,7 @@ from metrics import CONFIDENT, classify
 from train_torch import GAN, PRETRAINED, slerp
 from utils import image_grid, save_gif, to_gray
 
-FRAMES, FRAME_SECONDS = 14, 0.05  # of an animation, from one latent to the next
+FRAMES, FRAME_SECONDS = 24, 0.06  # of an animation, from one latent to the next
 
 
 def only_digit(model: GAN, digit: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 # TensorBoard's own switch for doing without TensorFlow. Where TensorFlow is installed, importing it
@@ -173,8 +173,17 @@ def save_film(run_dir: Path) -> None:
     grids = sample_grids(run_dir)
     if not grids:  # they were removed
         return
-    frames = (ImageOps.scale(load_grid(path), 2, Image.NEAREST) for _, path in grids)
-    save_gif(run_dir / FILM, frames, [0.4] * (len(grids) - 1) + [2])
+    seconds = [1 if epoch <= 5 else 0.5 for epoch, _ in grids]
+    save_gif(run_dir / FILM, (film_frame(*grid) for grid in grids), [*seconds[:-1], 3])
+
+
+def film_frame(epoch: int, path: Path) -> Image.Image:
+    """A sample grid in twice its size, with its epoch below."""
+    grid = load_grid(path)
+    frame = Image.new(grid.mode, (grid.width, grid.height + 12))
+    frame.paste(grid)
+    ImageDraw.Draw(frame).text((3, grid.height), f"epoch {epoch}", fill="white")
+    return ImageOps.scale(frame, 2, Image.NEAREST)
 
 
 def log_scores(
