@@ -40,9 +40,13 @@ natural = checked(int, "an integer of at least 0", lambda n: n >= 0)
 positive = checked(int, "an integer of at least 1", lambda n: n >= 1)
 seed = checked(int, "an integer from 0 to 2^64 - 1", lambda n: 0 <= n < 2**64)  # as torch takes
 share = checked(float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
+rate = checked(float, "a number above 0 and below 1", lambda x: 0 < x < 1)
 weight = checked(float, "a number of at least 0", lambda x: 0 <= x < math.inf)
 reference = checked(str, "MODULE:CLASS", re.compile(r"[\w.]+:[\w.]+").fullmatch)
 name = checked(str, "letters, digits, _, -, . (not first)", re.compile(r"[\w-][\w.-]*").fullmatch)
+
+
+RUN = "run directory or checkpoint file, if not the pretrained generator"  # help of an argument
 
 
 def path(text: str) -> str:

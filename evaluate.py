@@ -26,7 +26,8 @@ from mnist import mnist
 from train_torch import GAN, PRETRAINED, score_samples
 from utils import image_grid, to_gray
 
-SEARCHED, PAIRS = 1000, 10  # samples whose nearest training image is searched; pairs shown
+SEARCHED = 1000  # samples whose nearest training image is searched
+PAIRS = 10  # shown by --pairs
 COLUMNS = "frechet_distance", "precision", "recall", "confident"  # of the table
 NOT_COMPARED = {"seed", "num_workers", "save_every", "precision"}  # may differ within a row
 
@@ -102,17 +103,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog="Example: python evaluate.py GAN_logs/2026-01-31_12-00-00 --pairs closest.png",
     )
     add = parser.add_argument
-    run = "run directories or checkpoint files, if not the pretrained generator"
-    add("runs", nargs="*", default=[str(PRETRAINED)], metavar="run", help=run)
+    add("runs", nargs="*", default=[str(PRETRAINED)], metavar="run", help=command_line.RUN)
     number = command_line.checked(int, "an integer of at least 6", lambda n: n >= 6)
-    count = "samples to score (default: %(default)s)"
-    add("--num_samples", type=number, default=10_000, help=count)
-    seed = "seed of the latents (default: %(default)s)"
-    add("--seed", type=command_line.seed, default=0, help=seed)
+    add("--num_samples", type=number, default=10_000, help="samples to score (default: 10000)")
+    add("--seed", type=command_line.seed, default=0, help="seed of the latents (default: 0)")
     add("--data_dir", type=command_line.path, help="as for train_torch.py")
     add("--json", action="store_true", help="print the scores as JSON, of several runs as a list")
-    closest = "save the samples closest to training images, above these images"
-    add("--pairs", type=command_line.path, metavar="PNG", help=closest)
+    pairs = "save the samples closest to training images, above these"
+    add("--pairs", type=command_line.path, metavar="PNG", help=pairs)
     args = parser.parse_args(argv)
 
     run, *more = command_line.expanded(args.runs)

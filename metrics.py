@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from utils import from_gray, to_gray
 
-PRETRAINED = Path(__file__).resolve().parent / "pretrained"
-CLASSIFIER, REFERENCE = PRETRAINED / "classifier.pt", PRETRAINED / "reference.pt"
+FOLDER = Path(__file__).resolve().parent / "pretrained"
+CLASSIFIER, REFERENCE = FOLDER / "classifier.pt", FOLDER / "reference.pt"
 SCORES = "frechet_distance", "precision", "recall", "coverage", "smallest_share", "confident"
 IMAGE_SHAPE = (1, 28, 28)  # of the images that can be scored
 CONFIDENT = 0.9  # the classifier's probability above which an image is clearly one digit

@@ -18,7 +18,8 @@ from metrics import CONFIDENT, classify
 from train_torch import GAN, PRETRAINED, slerp
 from utils import image_grid, save_gif, to_gray
 
-FRAMES, FRAME_SECONDS = 24, 0.06  # of an animation, from one latent to the next
+FRAMES = 24  # of an animation, from one latent to the next
+FRAME_SECONDS = 0.06
 
 
 def only_digit(model: GAN, digit: int) -> None:
@@ -74,25 +75,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Generates images with a trained generator.",
         epilog="Example: python sample.py GAN_logs/2026-01-31_12-00-00 --animate --grid 4 8",
     )
-    run = "run directory or checkpoint file, if not the pretrained generator"
-    parser.add_argument("run", nargs="?", default=PRETRAINED, help=run)
+    parser.add_argument("run", nargs="?", default=PRETRAINED, help=command_line.RUN)
     what = parser.add_argument_group("what to write (a grid of samples if none is given)")
     what = what.add_mutually_exclusive_group().add_argument
     what("--interpolate", action="store_true", help="rows of interpolations, as a PNG")
     what("--animate", action="store_true", help="a walk through latent space, as a looping GIF")
-    npz = "N images with latents and predicted labels, as a .npz file for numpy.load"
-    what("--arrays", type=command_line.positive, metavar="N", help=npz)
+    what(
+        "--arrays",
+        type=command_line.positive,
+        metavar="N",
+        help="N images with latents and predicted labels, as a .npz file for numpy.load",
+    )
     add = parser.add_argument_group("options for the output").add_argument
     add("--digit", type=int, choices=range(10), help="generate this digit only")
     size = {"type": command_line.positive, "nargs": 2, "metavar": ("ROWS", "COLUMNS")}
     add("--grid", default=[8, 8], help="size of the grid (default: 8 8)", **size)
-    scale = "upscaling factor (default: %(default)s)"
-    add("--scale", type=command_line.positive, default=3, help=scale)
-    seed = "seed of the latents (default: %(default)s)"
-    add("--seed", type=command_line.seed, default=0, help=seed)
+    add("--scale", type=command_line.positive, default=3, help="upscaling factor (default: 3)")
+    add("--seed", type=command_line.seed, default=0, help="seed of the latents (default: 0)")
     add("--raw", action="store_true", help="use the last weights, not the averaged ones")
-    out = "output file (default: samples.png, ... in this directory)"
-    add("--out", type=command_line.path, help=out)
+    add("--out", type=command_line.path, help="output file (default: samples.png, ... here)")
     args = parser.parse_args(argv)
 
     model = GAN.from_checkpoint(args.run, raw=args.raw)

@@ -490,13 +490,18 @@ def make_parser() -> command_line.Parser:
         argument_default=argparse.SUPPRESS,  # for those that are off by default: see below
     )
     natural, positive = command_line.natural, command_line.positive
-    share, weight = command_line.share, command_line.weight
-    widths = {"type": positive, "nargs": "*", "metavar": "WIDTH"}
+    share, rate, weight = command_line.share, command_line.rate, command_line.weight
 
     add = parser.add_argument_group("model").add_argument
-    gan = {"type": command_line.reference, "default": "train_torch:GAN", "metavar": "MODULE:CLASS"}
-    add("--gan", help="subclass of GAN, with networks or steps of your own", **gan)
+    add(
+        "--gan",
+        type=command_line.reference,
+        default="train_torch:GAN",
+        metavar="MODULE:CLASS",
+        help="subclass of GAN, with networks or steps of your own",
+    )
     add("--z_dim", type=positive, default=32, help="length of a latent vector")
+    widths = {"type": positive, "nargs": "*", "metavar": "WIDTH"}
     add("--hidden_dims_gen", default=[128, 256, 512], help="generator's hidden layers", **widths)
     add("--hidden_dims_disc", default=[512, 256], help="discriminator's hidden layers", **widths)
     add("--dp_rate_gen", type=share, default=0.0, help="generator's dropout rate")
@@ -506,27 +511,29 @@ def make_parser() -> command_line.Parser:
     add = parser.add_argument_group("optimization").add_argument
     add("--epochs", type=positive, default=50, help="passes over the training set")
     add("--batch_size", type=positive, default=128, help="images per step")
-    add("--lr", type=share, default=2e-3, help="generator's learning rate")
-    add("--lr_disc", type=share, default=1e-3, help="discriminator's learning rate")
+    add("--lr", type=rate, default=2e-3, help="generator's learning rate")
+    add("--lr_disc", type=rate, default=1e-3, help="discriminator's learning rate")
     add("--decay_from", type=positive, default=20, help="epoch from which both fall as 1 / epoch")
-    pair = {"nargs": 2, "metavar": ("BETA1", "BETA2")}
-    add("--betas", type=share, default=[0.0, 0.99], help="Adam's decay rates", **pair)
+    betas = {"type": share, "nargs": 2, "metavar": ("BETA1", "BETA2")}
+    add("--betas", default=[0.0, 0.99], help="Adam's decay rates", **betas)
     add("--r1", type=weight, default=0.3, help="weight of the gradient penalty; 0: off")
 
     add = parser.add_argument_group("run").add_argument
     add("--seed", type=command_line.seed, default=42, help="seed of every random number")
     add("--device", type=command_line.device, default="auto", help="auto, cpu, cuda, mps, ...")
-    precision = {"choices": ["auto", "fp32", "bf16"], "default": "auto"}
-    add("--precision", help="auto: bf16 on CPUs that have instructions for it", **precision)
+    add(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        default="auto",
+        help="of matmuls; auto: bf16 on CPUs that have instructions for it",
+    )
     add("--data_dir", type=command_line.path, help="has MNIST/raw/, if not data/")
     add("--num_workers", type=natural, default=0, help="data-loading processes")
 
     add = parser.add_argument_group("logging").add_argument
-    name = "run directory in --log_dir, instead of date and time; the run that is there goes on"
-    between = "epochs between sample grids; the first are at 0, 1, 2, 3 and 5"
     add("--log_dir", type=command_line.path, default="GAN_logs/", help="directory of all runs")
-    add("--name", type=command_line.name, help=name)
-    add("--save_every", type=positive, default=10, help=between)
+    add("--name", type=command_line.name, help="run directory there; a run in it is resumed")
+    add("--save_every", type=positive, default=10, help="epochs between grids, after 0, 1, 2, 3, 5")
     add("--progress_bar", action="store_true", help="show a bar, not a line per sample grid")
     return parser
 

@@ -85,8 +85,8 @@ def data_url(path: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the page that the command line asks for, and prints its path."""
     parser = command_line.Parser(prog="explorer.export", description=__doc__.splitlines()[0])
-    run = "run directory or checkpoint file, if not the pretrained generator"
-    parser.add_argument("run", nargs="?", type=command_line.path, default=PRETRAINED, help=run)
+    run = {"nargs": "?", "type": command_line.path, "default": PRETRAINED}
+    parser.add_argument("run", help=command_line.RUN, **run)
     out = "output file (default: %(default)s)"
     parser.add_argument("--out", type=command_line.path, default="explorer.html", help=out)
     args = parser.parse_args(argv)
