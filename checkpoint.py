@@ -140,7 +140,7 @@ def load(run: str | Path) -> dict[str, Any]:
         raise OSError(f"{path} is corrupted, not a checkpoint, or contains code") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT or "args" not in saved:
         raise OSError(f"{path} is not a checkpoint of this version (format {FORMAT})")
-    saved["args"].setdefault("gan", "train_torch:GAN")  # earlier versions had no other
+    saved["args"].setdefault("categories", 0)  # an earlier version had none
     return {**saved, "path": path}
 
 

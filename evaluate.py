@@ -28,7 +28,7 @@ from utils import image_grid, to_gray
 
 SEARCHED = 1000  # samples whose nearest training image is searched
 PAIRS = 10  # shown by --pairs
-COLUMNS = "frechet_distance", "precision", "recall", "confident"  # of the table
+COLUMNS = "frechet_distance", "precision", "recall", "confident", "purity"  # of the table
 NOT_COMPARED = {"seed", "num_workers", "save_every", "precision"}  # may differ within a row
 
 
@@ -65,8 +65,8 @@ def compare(runs: Sequence[str], num_samples: int, seed: int) -> list[dict[str, 
 
 
 def values(row: dict[str, Any], name: str) -> list[Any]:
-    """One of the scores of all runs of a row."""
-    return [run[name] for run in row["runs"].values()]
+    """One of the scores of those runs of a row that have it."""
+    return [run[name] for run in row["runs"].values() if name in run]
 
 
 def print_table(table: Sequence[dict[str, Any]]) -> None:
@@ -88,7 +88,9 @@ def print_table(table: Sequence[dict[str, Any]]) -> None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and, of several values, standard deviation."""
+    """Mean and, of several values, standard deviation; "" of none."""
+    if not values:
+        return ""
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 

@@ -3,16 +3,23 @@
 from copy import deepcopy
 
 import torch
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, one_hot
 
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from utils import image_grid
 
+
+def latents(n):  # 32 numbers: one of ten categories, a one-hot vector of length 4; normal ones
+    z = torch.randn(n, 32)
+    z[:, :10] = 4 * one_hot(torch.randint(10, (n,)), 10)
+    return z
+
+
 loader = mnist(batch_size=128)
 G = GeneratorMLP(z_dim=32, hidden_dims=[128, 256, 512], dp_rate=0)  # latents to images in [-1, 1]
-D = DiscriminatorMLP(hidden_dims=[512, 256], dp_rate=0)  # images to logits: positive for real
-averaged, z_shown = deepcopy(G), torch.randn(64, 32)
+D = DiscriminatorMLP(hidden_dims=[512, 256], dp_rate=0, batch_statistic=True)  # images to logits
+averaged, z_shown = deepcopy(G), latents(64)
 optimizer_gen = torch.optim.Adam(G.parameters(), betas=(0.0, 0.99))  # no momentum
 optimizer_disc = torch.optim.Adam(D.parameters(), betas=(0.0, 0.99))
 step = 0
@@ -23,8 +30,9 @@ for epoch in range(1, 51):
     optimizer_disc.param_groups[0]["lr"] = 1e-3 * min(1, 20 / epoch)
     for x_real, _ in loader:
         # D learns to tell real images from generated ones: maximize log D(x) + log(1 - D(G(z))).
-        x_fake = G(torch.randn(len(x_real), 32)).detach()
-        loss_disc = -(logsigmoid(D(x_real)) + logsigmoid(-D(x_fake))).mean() / 2
+        x_fake = G(latents(len(x_real))).detach()
+        real, fake = D(torch.cat([x_real, x_fake])).chunk(2)  # logits: positive for real
+        loss_disc = -(logsigmoid(real) + logsigmoid(-fake)).mean() / 2
         if step % 8 == 0:  # R1 keeps D flat at real images, so that nothing pushes G away from them
             x = x_real.requires_grad_()
             (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
@@ -33,7 +41,7 @@ for epoch in range(1, 51):
         loss_disc.backward()
         optimizer_disc.step()
         # G learns to generate images that D takes for real: maximize log D(G(z)).
-        loss_gen = -logsigmoid(D(G(torch.randn(len(x_real), 32)))).mean()
+        loss_gen = -logsigmoid(D(G(latents(len(x_real))))).mean()
         optimizer_gen.zero_grad()
         loss_gen.backward()
         optimizer_gen.step()

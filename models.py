@@ -50,6 +50,8 @@ class DiscriminatorMLP(nn.Module):
         input_dims: number of values in one image, C * H * W.
         hidden_dims: widths of the hidden layers, from input to output; may be empty.
         dp_rate: dropout rate of each hidden layer, in [0, 1).
+        batch_statistic: whether the logit also depends on how much an image differs from the one
+            before it in the batch, whose images then have to be all real or all generated.
     """
 
     def __init__(
@@ -57,17 +59,28 @@ class DiscriminatorMLP(nn.Module):
         input_dims: int = 784,
         hidden_dims: Sequence[int] = (512, 256),
         dp_rate: float = 0.3,
+        batch_statistic: bool = False,
     ):
         super().__init__()
-        self.layers = mlp([input_dims, *hidden_dims, 1], dp_rate)
+        self.batch_statistic = batch_statistic
+        self.layers = mlp([input_dims, *hidden_dims, 1], dp_rate, extra=int(batch_statistic))
 
     def forward(self, x: Tensor) -> Tensor:
         # From [-1, 1] to [0, 1], where the black background is 0 and contributes nothing.
-        return self.layers((x.flatten(1) + 1) / 2)
+        x = (x.flatten(1) + 1) / 2
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = layer(x)
+        if self.batch_statistic:  # after Karras et al., 2018 (arXiv:1710.10196, section 3)
+            difference = (x - x.roll(1, 0)).abs().mean(1, keepdim=True)
+            x = torch.cat([x, difference], 1)
+        return last(x)
 
 
-def mlp(widths: Sequence[int], dp_rate: float) -> nn.Sequential:
+def mlp(widths: Sequence[int], dp_rate: float, extra: int = 0) -> nn.Sequential:
     """Linear, Dropout and LeakyReLU to each hidden width, then one Linear to the last width.
+
+    The last layer has `extra` more inputs.
 
     He initialization: activations have the same scale in every layer (He et al., 2015). PyTorch's
     default weights are 2.4 times smaller, and training starts more slowly.
@@ -75,7 +88,7 @@ def mlp(widths: Sequence[int], dp_rate: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for d_in, d_out in pairwise(widths[:-1]):
         layers += [nn.Linear(d_in, d_out), nn.Dropout(dp_rate), nn.LeakyReLU(0.2)]
-    layers.append(nn.Linear(*widths[-2:]))
+    layers.append(nn.Linear(widths[-2] + extra, widths[-1]))
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, a=0.2)

@@ -2,10 +2,12 @@
 
 python sample.py                                     samples.png: 64 digits
 python sample.py GAN_logs/<name> --animate           animation.gif: a walk through latent space
+python sample.py --categories                        categories.png: a row for each category
 python sample.py --arrays 60000                      samples.npz: images, latents, labels
 python sample.py --digit 7                           sevens only, in each of these
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from torch import Tensor
 
 import command_line
 from metrics import CONFIDENT, classify
-from train_torch import GAN, PRETRAINED, slerp
+from train_torch import GAN, PRETRAINED, category_digits, slerp
 from utils import image_grid, save_gif, to_gray
 
 FRAMES = 24  # of an animation, from one latent to the next
@@ -23,24 +25,33 @@ FRAME_SECONDS = 0.06
 
 
 def only_digit(model: GAN, digit: int) -> None:
-    """From now on the model draws latents only of images with more than 90 % for this digit.
+    """From now on, the model draws latents of this digit only.
 
-    Drawing them raises an OSError if there is none among a thousand.
+    They are of the categories that the classifier takes for it. Where there is none, they are those
+    whose images it gives more than 90 % for the digit; an OSError says that there is none among a
+    thousand.
     """
-    any_latents = model.latents
+    draw = model.latents
+    if model.categories:
+        digits, _ = category_digits(model, 100, torch.Generator().manual_seed(0))
+        categories = (digits == digit).nonzero().flatten()
 
-    def latents(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+    def of_category(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        category = categories[torch.arange(batch_size) % len(categories)]
+        return model.in_category(draw(batch_size, generator), category)
+
+    def confident(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         found: list[Tensor] = []
         while len(found) < batch_size:
-            z = any_latents(1000, generator)
+            z = draw(1000, generator)
             _, probabilities = classify(model.generate(z))
-            confident = z[probabilities[:, digit] > CONFIDENT]
-            if len(confident) == 0:
+            right = z[probabilities[:, digit] > CONFIDENT]
+            if len(right) == 0:
                 raise OSError(f"no confident {digit} among 1,000 samples")
-            found.extend(confident)
+            found.extend(right)
         return torch.stack(found[:batch_size])
 
-    model.latents = latents
+    model.latents = of_category if model.categories and len(categories) else confident
 
 
 def save_animation(
@@ -48,6 +59,9 @@ def save_animation(
 ) -> None:
     """A looping GIF of a grid whose digits walk through latent space, back to where they began."""
     stops = [model.latents(rows * columns, rng) for _ in range(4)]
+    if model.categories:  # which each digit keeps: between two there are images that are none
+        category = stops[0][:, : model.categories].argmax(1)
+        stops = [model.in_category(z, category) for z in stops]
     frames = (
         image_grid(model.generate(slerp(start, end, step / FRAMES)), columns, scale)
         for start, end in zip(stops, [*stops[1:], stops[0]], strict=True)
@@ -78,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", nargs="?", default=PRETRAINED, help=command_line.RUN)
     what = parser.add_argument_group("what to write (a grid of samples if none is given)")
     what = what.add_mutually_exclusive_group().add_argument
+    what("--categories", action="store_true", help="a row of samples for each category, as a PNG")
     what("--interpolate", action="store_true", help="rows of interpolations, as a PNG")
     what("--animate", action="store_true", help="a walk through latent space, as a looping GIF")
     what(
@@ -103,6 +118,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.arrays:
         path = Path(args.out or "samples.npz")
         save_arrays(path, model, args.arrays, rng)
+    elif args.categories:
+        if not model.categories:
+            raise argparse.ArgumentTypeError("argument --categories: this generator has none")
+        path = Path(args.out or "categories.png")
+        image_grid(model.sample_categories(columns, rng), columns, args.scale).save(path, "PNG")
     elif args.animate:
         path = Path(args.out or "animation.gif")
         save_animation(path, model, rows, columns, args.scale, rng)

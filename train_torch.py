@@ -40,7 +40,7 @@ from tqdm import tqdm
 import checkpoint
 import command_line
 import utils
-from metrics import IMAGE_SHAPE, SCORES, score
+from metrics import IMAGE_SHAPE, SCORES, classify, score
 from mnist import mnist
 from models import DiscriminatorMLP, GeneratorMLP
 from utils import SummaryWriter
@@ -50,6 +50,7 @@ PRETRAINED = Path(__file__).resolve().parent / "pretrained" / "generator.pt"
 CHECKPOINT_SECONDS = 30  # what a kill may lose, besides the epoch it happens in
 EARLY_EPOCHS = (1, 2, 3, 5)  # have sample grids whatever --save_every is: digits appear here
 PENALTY_EVERY = 8  # steps
+CATEGORY_LENGTH = 4.0  # a little less than that of 22 normal numbers
 BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # of tqdm
 
 
@@ -60,6 +61,8 @@ class GAN(nn.Module):
         hidden_dims_gen, hidden_dims_disc: widths of the hidden layers of the two networks.
         dp_rate_gen, dp_rate_disc: their dropout rates, in [0, 1).
         z_dim: length of a latent vector.
+        categories: how many of the `z_dim` numbers are a category, a one-hot vector of length 4
+            instead of normal numbers; D then has its batch statistic. 0 disables both.
         ema: window of the average of the generator's weights, in steps; at the beginning it is
             a fifth of the steps so far. 0 disables averaging.
         r1: weight of the gradient penalty in training; 0 disables it.
@@ -79,11 +82,17 @@ class GAN(nn.Module):
         z_dim: int,
         ema: int = 1000,
         r1: float = 0.3,
+        categories: int = 0,
     ):
         super().__init__()
-        self.z_dim, self.ema, self.r1, self.steps_done = z_dim, ema, r1, 0
+        self.z_dim, self.ema, self.r1, self.categories = z_dim, ema, r1, categories
+        self.steps_done = 0
         self.generator = GeneratorMLP(z_dim=z_dim, hidden_dims=hidden_dims_gen, dp_rate=dp_rate_gen)
-        self.discriminator = DiscriminatorMLP(hidden_dims=hidden_dims_disc, dp_rate=dp_rate_disc)
+        own = inspect.signature(DiscriminatorMLP).parameters  # somebody else's may have fewer
+        options = {"batch_statistic": bool(categories)} if "batch_statistic" in own else {}
+        self.discriminator = DiscriminatorMLP(
+            hidden_dims=hidden_dims_disc, dp_rate=dp_rate_disc, **options
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name == "averaged" and name not in self._modules:
@@ -99,6 +108,10 @@ class GAN(nn.Module):
             argparse.ArgumentTypeError: there is no such subclass, or it takes other arguments.
         """
         networks = args.hidden_dims_gen, args.hidden_dims_disc, args.dp_rate_gen, args.dp_rate_disc
+        options = {"ema": args.ema, "r1": args.r1, "categories": args.categories}
+        if args.categories > args.z_dim:
+            few = f"--categories {args.categories}: more than --z_dim {args.z_dim}; 0 disables them"
+            raise argparse.ArgumentTypeError(few)
         try:
             gan = pkgutil.resolve_name(args.gan)
             if not issubclass(gan, GAN) and "GAN" in (base.__name__ for base in gan.__mro__):
@@ -106,11 +119,11 @@ class GAN(nn.Module):
                 gan = getattr(importlib.reload(sys.modules[gan.__module__]), gan.__name__)
             if not issubclass(gan, GAN):
                 raise TypeError("not a subclass of train_torch.GAN")
-            inspect.signature(gan).bind(*networks, args.z_dim, ema=args.ema, r1=args.r1)
+            inspect.signature(gan).bind(*networks, args.z_dim, **options)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
             where = "looked for beside train_torch.py and on PYTHONPATH"
             raise argparse.ArgumentTypeError(f"--gan {args.gan}: {error} ({where})") from None
-        return gan(*networks, args.z_dim, ema=args.ema, r1=args.r1)
+        return gan(*networks, args.z_dim, **options)
 
     @staticmethod
     def from_checkpoint(run: str | Path = PRETRAINED, raw: bool = False) -> "GAN":
@@ -157,6 +170,14 @@ class GAN(nn.Module):
         images = self.generate(slerp(start, end, weight).flatten(0, 1))
         return images.unflatten(0, (batch_size, interpolation_steps + 2))
 
+    def sample_categories(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """`batch_size` images of each category in turn, each time of the same normal numbers."""
+        z = self.latents(batch_size, generator)
+        rows = [self.in_category(z, category) for category in range(self.categories)]
+        return self.generate(torch.cat(rows))
+
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
         """Images `[B, C, H, W]` of the latents `[B, z_dim]`, in evaluation mode.
@@ -167,10 +188,19 @@ class GAN(nn.Module):
         return torch.cat([averaged(part) for part in z.split(500)])
 
     def latents(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """Latents `[B, z_dim]` from the standard normal distribution."""
-        device = generator.device if generator else self.device
-        z = torch.randn(batch_size, self.z_dim, generator=generator, device=device)
+        """Latents `[B, z_dim]`: first a random category, if there are any, then normal numbers."""
+        rng = {"generator": generator, "device": generator.device if generator else self.device}
+        z = torch.randn(batch_size, self.z_dim, **rng)
+        if self.categories:
+            category = torch.randint(self.categories, (batch_size,), **rng)
+            z = self.in_category(z, category)
         return z.to(self.device)
+
+    def in_category(self, z: Tensor, category: Tensor | int) -> Tensor:
+        """The latents `[B, z_dim]`, moved to a category, one for all or one for each, `[B]`."""
+        z, category = z.clone(), torch.as_tensor(category, device=z.device)
+        z[:, : self.categories] = CATEGORY_LENGTH * F.one_hot(category, self.categories)
+        return z
 
     def discriminator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss: it should tell real images from generated ones.
@@ -184,8 +214,9 @@ class GAN(nn.Module):
         """
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
-        # Both in one batch: two calls take 1.11 times as long in bf16, 1.04 in fp32. With batch
-        # normalization in D make two, since the statistics of real and fake images differ.
+        # Both in one batch: two calls take 1.06 times as long. With batch normalization in D make
+        # two, since real and fake images differ. (To the batch statistic it makes no difference:
+        # all but the first image of either kind are compared with one of their own.)
         logits = self.discriminator(torch.cat([x_real.to(x_fake.dtype), x_fake]))
         real, fake = logits.chunk(2)  # D(x) is the sigmoid of the logit
         loss = -(F.logsigmoid(real) + F.logsigmoid(-fake)).mean() / 2
@@ -271,15 +302,40 @@ def interpolate_and_save(
     utils.save_images(images, columns, "interpolation", epoch, summary_writer, step)
 
 
-def score_samples(model: GAN, num_samples: int, seed: int = 0) -> dict[str, float]:
-    """Scores of samples, of the same latents at every epoch; see metrics.py."""
-    return score(model.sample(num_samples, torch.Generator().manual_seed(seed)))
+def save_categories(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
+    """Saves a grid with a row for each category, of the same latents at every epoch."""
+    images = model.sample_categories(10, torch.Generator().manual_seed(0))
+    utils.save_images(images, 10, "categories", epoch, summary_writer, model.steps_done)
 
 
 def save_samples(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
-    """Saves both grids."""
+    """Saves all grids."""
     generate_and_save(model, epoch, summary_writer)
     interpolate_and_save(model, epoch, summary_writer, batch_size=16)
+    if model.categories:
+        save_categories(model, epoch, summary_writer)
+
+
+def score_samples(model: GAN, num_samples: int, seed: int = 0) -> dict[str, float]:
+    """Scores of samples, of the same latents at every epoch; see metrics.py.
+
+    If there are categories, "purity" is the mean share of the most frequent digit of each.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    scores = score(model.sample(num_samples, rng))
+    if model.categories:
+        scores["purity"] = category_digits(model, num_samples // 20, rng)[1].mean().item()
+    return scores
+
+
+def category_digits(model: GAN, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The digit that the classifier finds most often in each category, and its share there.
+
+    Both are `[categories]`. They are of `count` images of each.
+    """
+    _, probabilities = classify(model.sample_categories(count, rng))
+    digits = F.one_hot(probabilities.argmax(1), 10).unflatten(0, (-1, count)).double().mean(1)
+    return digits.argmax(1), digits.amax(1)
 
 
 def save_final_scores(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
@@ -290,7 +346,8 @@ def save_final_scores(model: GAN, epoch: int, summary_writer: SummaryWriter) -> 
     utils.log_scores(summary_writer, scores, model.steps_done + 1, "final")
     text = json.dumps({"epochs": epoch, **samples, **scores}, indent=2)
     Path(summary_writer.log_dir, "scores.json").write_text(text)
-    print(*(f"{name:<20}{scores[name]:.4g}" for name in SCORES), sep="\n")
+    shown = [name for name in (*SCORES, "purity") if name in scores]
+    print(*(f"{name:<20}{scores[name]:.4g}" for name in shown), sep="\n")
 
 
 def train_gan(
@@ -501,6 +558,7 @@ def make_parser() -> command_line.Parser:
         help="subclass of GAN, with networks or steps of your own",
     )
     add("--z_dim", type=positive, default=32, help="length of a latent vector")
+    add("--categories", type=natural, default=10, help="numbers of it that are a category; 0: off")
     widths = {"type": positive, "nargs": "*", "metavar": "WIDTH"}
     add("--hidden_dims_gen", default=[128, 256, 512], help="generator's hidden layers", **widths)
     add("--hidden_dims_disc", default=[512, 256], help="discriminator's hidden layers", **widths)

@@ -34,6 +34,7 @@ CHARTS = {  # TensorBoard's page Custom Scalars: groups of charts, the curves of
         "Precision and recall": ["quality/precision", "quality/recall"],
         "Share of the rarest digit": ["quality/smallest_share"],
         "Share of confidently classified digits": ["quality/confident"],
+        "Purity of the categories": ["quality/purity"],
     },
     "How fast is it?": {
         "Seconds per epoch": ["seconds_per_epoch"],
@@ -48,6 +49,8 @@ ABOUT = """
   samples near them.
 - **Share of the rarest digit**: 0.1 would be equal shares; at 0, a digit has gone missing.
 - **Confident**: the classifier gives one digit more than 90 %. Of the test images, 0.988 are.
+- **Purity**: the share of the most frequent digit of a category, on average. The grid *categories*
+  has a row for each. At 1, each category is one digit, although *G* has never seen a label.
 - **Images** are always of the same latents. **HPARAMS** compares hyperparameters and final scores.
 """
 FILM = "progress.gif"  # in a run directory: its sample grids as a film

@@ -82,7 +82,9 @@ class RunTest(TemporaryDirectoryTest):
     def setUp(self):
         super().setUp()
         score = mock.Mock(side_effect=lambda images: ALL_SCORES | {"coverage": len(images)})
-        mock.patch.multiple(train_torch, mnist=noise_mnist, score=score).start()
+        digits = mock.Mock(return_value=(torch.arange(10), torch.full((10,), 0.1)))
+        stand_ins = {"mnist": noise_mnist, "score": score, "category_digits": digits}
+        mock.patch.multiple(train_torch, **stand_ins).start()
         self.addCleanup(mock.patch.stopall)
 
     def train(self, flags: str | list[str] = "", name: str = "run") -> Path:

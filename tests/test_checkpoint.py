@@ -59,9 +59,9 @@ class CheckpointTest(TemporaryDirectoryTest):
         ]:
             self.assertRaisesRegex(OSError, f"^[^\n]*{reason}[^\n]*$", load_parts, saved, parts)
 
-    def test_a_checkpoint_of_an_earlier_version_has_the_one_class_of_then(self):
+    def test_a_checkpoint_of_an_earlier_version_has_no_categories(self):
         self.save(1)
-        self.assertEqual(checkpoint.load(self.path)["args"], {"lr": 1, "gan": "train_torch:GAN"})
+        self.assertEqual(checkpoint.load(self.path)["args"], {"lr": 1, "categories": 0})
 
     def test_run_directories(self):
         named = {make_run_dir(self.directory / "logs", "x") for _ in range(2)}

@@ -19,7 +19,9 @@ class CommandLineTest(TemporaryDirectoryTest):
         with redirect_stdout(io.StringIO()) as shown, self.assertRaises(SystemExit):
             parse_args(["--help"])
         defaults = re.findall(r"default: ([^)]+)\)", " ".join(shown.getvalue().split()))
-        expected = "train_torch:GAN 32 [128, 256, 512] [512, 256] 0.0 0.0 1000 50 128 0.002 0.001"
+        expected = (
+            "train_torch:GAN 32 10 [128, 256, 512] [512, 256] 0.0 0.0 1000 50 128 0.002 0.001"
+        )
         expected += " 20 [0.0, 0.99] 0.3 42 auto auto 0 GAN_logs/ 10"
         self.assertEqual(" ".join(defaults), expected, "other defaults, or not shown")
 

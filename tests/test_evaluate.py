@@ -36,7 +36,7 @@ class EvaluateTest(RunTest):
             ("one", 0.3, "--seed 1"),
             ("two", 0.5, "--seed 2 --save_every 9 --precision fp32"),
             ("two_again", 0.5, "--seed 2"),
-            ("small", 0.2, "--z_dim 3"),
+            ("small", 0.2, "--z_dim 13"),
             ("other_data", 0.9, "--data_dir /x"),
             ("colors", 0, "--gan tests.test_train_torch:ColorGAN"),
             ("longer", 0.7, ""),
@@ -52,16 +52,16 @@ class EvaluateTest(RunTest):
         with redirect_stderr(io.StringIO()) as errors, mock.patch("train_torch.score", scored):
             printed = self.output(evaluate.main, self.directory / "*").splitlines()
         header, *rows = (re.split("  +", line.strip()) for line in printed)
-        columns = "run seeds epochs z_dim data_dir distance precision recall confident"
+        columns = "run seeds epochs z_dim data_dir distance precision recall confident purity"
         self.assertEqual(" ".join(header), columns, "other columns")
-        cells = [" ".join(row[:3] + row[-4:-3]) for row in rows]
+        cells = [" ".join(row[:3] + row[-5:-4]) for row in rows]
         expected = ["longer 1 2 0.100", "small 1 1 0.200", "one (+1) 2 1 0.400 ± 0.141"]
         self.assertEqual(cells, [*expected, "other_data 1 1 0.900"], "other rows, or not sorted")
         self.assertRegex(errors.getvalue(), r"skipped: .*file is corrupted")
         self.assertRegex(errors.getvalue(), r"skipped: [^\n]*\[1, 28, 28\], not \[3, 8, 8\]\n")
         flags = self.directory / "one", self.directory / "small", "--json"
         first, second = json.loads(self.output(evaluate.main, *flags))
-        self.assertEqual((first["args"]["z_dim"], *second["runs"]), (3, "1"), "not a list of rows")
+        self.assertEqual((first["args"]["z_dim"], *second["runs"]), (13, "1"), "not a list of rows")
         self.assertEqual(second["runs"]["1"]["frechet_distance"], 0.3)
         with self.assertRaisesRegex(ArgumentTypeError, "--pairs"):
             evaluate.main([*map(str, flags), "--pairs", "x.png"])

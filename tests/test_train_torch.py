@@ -208,12 +208,18 @@ class RunsTest(RunTest):
             self.assertRegex(printed, text, "not printed")
 
     def test_flags_reach_networks_and_data(self):
-        flags = "--z_dim 3 --hidden_dims_gen 5 6 --hidden_dims_disc 7 --ema 7 --r1 0.7"
+        flags = (
+            "--z_dim 3 --categories 2 --hidden_dims_gen 5 6 --hidden_dims_disc 7 --ema 7 --r1 0.7"
+        )
         flags = f"{flags} --dp_rate_gen 0.2 --dp_rate_disc 0.4 --epochs 1".split()
         flags += ["--data_dir", str(self.directory)]
         model = GAN.from_args(parse_args(flags))
-        found = str(model), model.z_dim, model.ema, model.r1
-        self.assertEqual(found, (str(GAN([5, 6], [7], 0.2, 0.4, 3)), 3, 7, 0.7), "other arguments")
+        found = str(model), model.z_dim, model.ema, model.r1, model.categories
+        self.assertEqual(
+            found,
+            (str(GAN([5, 6], [7], 0.2, 0.4, 3, categories=2)), 3, 7, 0.7, 2),
+            "other arguments",
+        )
         loader = mock.Mock(side_effect=lambda root, batch_size, **_: noise_mnist())
         moved = mock.patch.object(TensorDataset, "to", create=True)
         with mock.patch("train_torch.mnist", loader), moved as to_device:
@@ -382,11 +388,11 @@ class ResumeTest(RunTest):
 
     def test_hyperparameters_stay_those_of_the_run(self):
         here = ["--log_dir", str(self.directory)]
-        early = parse_args([*here, "--name=run", "--epochs=1", "--z_dim=3"])
+        early = parse_args([*here, "--name=run", "--epochs=1", "--z_dim=13"])
         run = self.train("--epochs 1 --save_every 4")
-        with self.assertRaisesRegex(Exception, "--z_dim: the run has 32, not 3; .*--name"):
+        with self.assertRaisesRegex(Exception, "--z_dim: the run has 32, not 13; .*--name"):
             train_torch.main(early)  # parsed when there was no such run
-        for flag in ("--seed 1", "--z_dim 3", "--dp_rate_gen 0.5", OWN):
+        for flag in ("--seed 1", "--z_dim 13", "--dp_rate_gen 0.5", "--categories 0", OWN):
             reason = f"^argument {flag.split()[0]}: the run has .*, not {flag.split()[1]}; "
             with self.assertRaisesRegex(Exception, reason):
                 self.train(flag)

@@ -104,7 +104,7 @@ class UtilsTest(TemporaryDirectoryTest):
     def test_what_tensorboard_shows_of_a_run(self):
         with mock.patch("subprocess.run", side_effect=FileNotFoundError("git")):
             utils.log_run(self.writer, {"lr": 0.003, "betas": [0.0, 0.9]})
-        scores = ALL_SCORES | {"share_3": 0.375, "share_4": 0}
+        scores = ALL_SCORES | {"share_3": 0.375, "share_4": 0, "purity": 0.9}
         utils.log_scores(self.writer, scores, 8)
         self.writer.flush()
         events = EventAccumulator(str(self.directory)).Reload()
