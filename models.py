@@ -50,8 +50,7 @@ class DiscriminatorMLP(nn.Module):
         input_dims: number of values in one image, C * H * W.
         hidden_dims: widths of the hidden layers, from input to output; may be empty.
         dp_rate: dropout rate of each hidden layer, in [0, 1).
-        batch_statistic: whether the logit also depends on how much an image differs from the one
-            before it in the batch, whose images then have to be all real or all generated.
+        batch_statistic: whether there is a `BatchStatistic` before the last layer.
     """
 
     def __init__(
@@ -62,25 +61,28 @@ class DiscriminatorMLP(nn.Module):
         batch_statistic: bool = False,
     ):
         super().__init__()
-        self.batch_statistic = batch_statistic
-        self.layers = mlp([input_dims, *hidden_dims, 1], dp_rate, extra=int(batch_statistic))
+        self.layers = mlp([input_dims, *hidden_dims, 1], dp_rate, batch_statistic)
 
     def forward(self, x: Tensor) -> Tensor:
         # From [-1, 1] to [0, 1], where the black background is 0 and contributes nothing.
-        x = (x.flatten(1) + 1) / 2
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = layer(x)
-        if self.batch_statistic:  # after Karras et al., 2018 (arXiv:1710.10196, section 3)
-            difference = (x - x.roll(1, 0)).abs().mean(1, keepdim=True)
-            x = torch.cat([x, difference], 1)
-        return last(x)
+        return self.layers((x.flatten(1) + 1) / 2)
 
 
-def mlp(widths: Sequence[int], dp_rate: float, extra: int = 0) -> nn.Sequential:
+class BatchStatistic(nn.Module):
+    """Adds to features `[B, F]` how much they differ from those before them in the batch, `[B, 1]`.
+
+    It tells images that are all alike, which none of them does by itself. It is the simplest of the
+    minibatch statistics of Salimans et al., 2016 (arXiv:1606.03498), and Karras et al., 2018
+    (arXiv:1710.10196).
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        difference = (features - features.roll(1, 0)).abs().mean(1, keepdim=True)
+        return torch.cat([features, difference], 1)
+
+
+def mlp(widths: Sequence[int], dp_rate: float, batch_statistic: bool = False) -> nn.Sequential:
     """Linear, Dropout and LeakyReLU to each hidden width, then one Linear to the last width.
-
-    The last layer has `extra` more inputs.
 
     He initialization: activations have the same scale in every layer (He et al., 2015). PyTorch's
     default weights are 2.4 times smaller, and training starts more slowly.
@@ -88,7 +90,9 @@ def mlp(widths: Sequence[int], dp_rate: float, extra: int = 0) -> nn.Sequential:
     layers: list[nn.Module] = []
     for d_in, d_out in pairwise(widths[:-1]):
         layers += [nn.Linear(d_in, d_out), nn.Dropout(dp_rate), nn.LeakyReLU(0.2)]
-    layers.append(nn.Linear(widths[-2] + extra, widths[-1]))
+    if batch_statistic:
+        layers.append(BatchStatistic())
+    layers.append(nn.Linear(widths[-2] + batch_statistic, widths[-1]))
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, a=0.2)

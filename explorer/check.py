@@ -31,9 +31,13 @@ latents.forEach((latent, i) => generate(latent).forEach((gray, pixel) => {
 const failed = [];
 const expect = (control, works) => { if (!works) failed.push(control); };
 document.querySelectorAll("#digits button:enabled").forEach((button) => {
+  const before = Array.from(z), count = data.categories.length;
   button.click();
   const isShown = (latent) => latent.every((value, i) => Math.fround(value) === z[i]);
-  expect(`button ${button.textContent}`, data.digits[button.textContent].some(isShown));
+  const category = z.indexOf(data.length);
+  expect(`button ${button.textContent}`, count
+    ? data.categories[category] == button.textContent && isShown(inCategory(before, category))
+    : data.digits[button.textContent].some(isShown));
 });
 directions.forEach((slider, i) => {
   slider.value = 1;

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import command_line
 from metrics import CONFIDENT, classify
-from train_torch import GAN, PRETRAINED
+from train_torch import CATEGORY_LENGTH, GAN, PRETRAINED, category_digits
 from utils import load_grid, sample_grids, to_gray
 
 TEMPLATE = Path(__file__).resolve().parent / "template.html"
@@ -39,23 +39,29 @@ def explorer(model: GAN, run: Path) -> str:
             x = F.leaky_relu(layer(x), 0.2)
         x = linear[-1](x).tanh()
     images = model.generate(latents)
-    fits = images.shape[1:] == (1, 28, 28) and model.z_dim > 1
+    fits = images.shape[1:] == (1, 28, 28) and model.z_dim > model.categories + 1
     fits = fits and all(layer.bias is not None for layer in linear)
     if not fits or not torch.equal(to_gray(x), to_gray(images).flatten(1)):
         layers = "linear layers, LeakyReLU(0.2) and tanh"
-        raise OSError(f"the page can compute {layers} only, of 2 or more latent dimensions")
+        raise OSError(f"the page can compute {layers} only, of 2 or more normal latent numbers")
     weights = [torch.cat([layer.weight.flatten(), layer.bias]).detach() for layer in linear]
     # float16 halves the page. The first layer is small, and its errors would be amplified most.
     weights = [weights[0].float(), *(layer.half() for layer in weights[1:])]
-    # The latent directions that change the first layer most: of the pad the first two.
-    directions = torch.linalg.svd(linear[0].weight.detach()).Vh[:8]
+    # The latent directions that change the first layer most, within a category: of the pad the
+    # first two.
+    within = linear[0].weight.detach()[:, model.categories :]
+    directions = F.pad(torch.linalg.svd(within).Vh[:8], (model.categories, 0))
+    if model.categories:  # their names
+        names = category_digits(model, 200, torch.Generator().manual_seed(0))[0].tolist()
     data = {
         "title": "the pretrained generator" if run == PRETRAINED else run.name,
         "sizes": [model.z_dim, *(int(layer.out_features) for layer in linear)],  # maybe NumPy's
         "weights": [base64.b64encode(layer.numpy().tobytes()).decode() for layer in weights],
         "directions": rounded(directions),
         "latents": rounded(latents),
-        "digits": digit_latents(model),
+        "digits": [] if model.categories else digit_latents(model),
+        "categories": names if model.categories else [],
+        "length": CATEGORY_LENGTH,
         "training": [(epoch, data_url(path)) for epoch, path in sample_grids(run)],
     }
     template = TEMPLATE.read_text(encoding="utf-8")

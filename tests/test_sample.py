@@ -1,3 +1,4 @@
+from argparse import ArgumentTypeError
 from pathlib import Path
 from unittest import mock
 
@@ -38,6 +39,25 @@ class SampleTest(RunTest):
         raw, averaged = (to_gray(x.sample(6, torch.Generator().manual_seed(1)))[1] for x in models)
         self.assertTrue(torch.equal(grid[2:30, 32:60], raw[0]), "not of --seed and --raw")
         self.assertFalse(torch.equal(raw, averaged), "raw and averaged weights are the same")
+
+    def test_a_row_for_each_category(self):
+        grid = gray(self.sample("--categories", "--scale", 1, "--grid", 1, 4))
+        self.assertEqual(grid.shape, (10 * 30 + 2, 4 * 30 + 2), "other rows or columns")
+        model, rng = GAN.from_checkpoint(self.run_dir), torch.Generator().manual_seed(0)
+        z = model.in_category(model.latents(4, rng), 7)
+        row = grid[7 * 30 + 2 :][:28, 2:].unfold(1, 28, 30).movedim(1, 0)
+        self.assertTrue(torch.equal(row, to_gray(model.generate(z))[:, 0]), "of other latents")
+        run = self.train("--epochs 1 --categories 0", "without")
+        reason = "argument --categories: this generator has none"
+        self.assertRaisesRegex(ArgumentTypeError, reason, sample.main, [str(run), "--categories"])
+
+    def test_a_digit_is_its_category(self):
+        model = GAN.from_checkpoint(self.run_dir)
+        digits = torch.tensor([3, 7, 1, 7, 0, 2, 4, 5, 6, 8]), None
+        with mock.patch("sample.category_digits", return_value=digits):
+            sample.only_digit(model, 7)
+        categories = model.latents(50)[:, :10].argmax(1).tolist()
+        self.assertEqual({*categories}, {1, 3})
 
     def test_animation_is_a_closed_walk(self):
         with Image.open(self.sample("--animate", "--grid", 2, 3, "--scale", 1)) as film:

@@ -13,8 +13,10 @@ from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import benchmarks.gans
@@ -47,6 +49,41 @@ class GANTest(unittest.TestCase):
             train_torch.train_gan(self.model, batches, *loggers, *optimizers, **options)
         self.assertEqual(self.model.steps_done, 9 + steps * epochs, "steps are not counted")
         return loggers
+
+    def test_latents_begin_with_a_category(self):
+        model, rng = GAN([8], [8], 0.0, 0.0, 7, categories=3), torch.Generator().manual_seed(0)
+        z = model.latents(6000, rng)
+        category, normal = z[:, :3], z[:, 3:]
+        self.assertEqual({*category.unique().tolist()}, {0, 4}, "not one-hot of length 4")
+        self.assertTrue((category.sum(1) == 4).all(), "not one category each")
+        torch.testing.assert_close(category.mean(0), torch.full((3,), 4 / 3), rtol=0.1, atol=0)
+        torch.testing.assert_close(normal.std(0), torch.ones(4), rtol=0.1, atol=0)
+        moved = model.in_category(z[:2], torch.tensor([2, 0]))
+        self.assertEqual(moved[:, :3].tolist(), [[0, 0, 4], [4, 0, 0]])
+        self.assertTrue(torch.equal(moved[:, 3:], normal[:2]), "in another category, other numbers")
+        widths = [
+            GAN([8], [8], 0, 0, 7, categories=n).discriminator.layers[-1].in_features
+            for n in (0, 3)
+        ]
+        self.assertEqual(widths, [8, 9], "no batch statistic, or without categories")
+        with mock.patch(
+            "train_torch.DiscriminatorMLP", lambda hidden_dims, dp_rate: nn.Linear(1, 1)
+        ):
+            GAN([8], [8], 0.0, 0.0, 7, categories=3)  # somebody else's has no batch statistic
+        with self.assertRaisesRegex(ArgumentTypeError, "^--categories 10: more than --z_dim 3; "):
+            GAN.from_args(parse_args(["--z_dim", "3"]))
+
+    def test_purity_is_the_mean_share_of_the_most_frequent_digit(self):
+        model, labels = (
+            GAN([8], [8], 0.0, 0.0, 7, categories=2),
+            torch.tensor([3, 3, 3, 5, 7, 7, 1, 2]),
+        )
+        found = None, F.one_hot(labels, 10)
+        with mock.patch("train_torch.classify", return_value=found) as classify:
+            digits, shares = train_torch.category_digits(model, 4, torch.Generator())
+        self.assertEqual((digits.tolist(), shares.tolist()), ([3, 7], [0.75, 0.5]))
+        (images,) = classify.call_args.args
+        self.assertEqual(len(images), 8)
 
     def test_average(self):
         new, average = self.model.generator.state_dict(), self.model.averaged.state_dict()
@@ -173,7 +210,8 @@ class NarrowGAN(GAN):
 class RunsTest(RunTest):
     def test_what_a_run_leaves_and_prints(self):
         run = self.train("--epochs 7 --save_every 4 --lr_disc 0.004 --betas 0.5 0.9")
-        for tag, shape in [("samples", (242, 242)), ("interpolation", (482, 212))]:
+        shapes = {"samples": (242, 242), "interpolation": (482, 212), "categories": (302, 302)}
+        for tag, shape in shapes.items():
             files = [f"{tag}_epoch_000{epoch}.png" for epoch in (0, 1, 2, 3, 4, 5, 7)]
             self.assertEqual(sorted(p.name for p in run.glob(f"{tag}*")), files, "other grids")
             self.assertEqual(gray(run / files[-1]).shape, shape, f"{tag}: other rows or columns")
@@ -196,6 +234,7 @@ class RunsTest(RunTest):
         scores = json.loads((run / "scores.json").read_text())
         found = scores["epochs"], scores["num_samples"], scores["seed"], scores["coverage"]
         self.assertEqual(found, (7, 10_000, 0, 10_000), "other last scores")
+        self.assertAlmostEqual(scores["purity"], 0.1, 5)
         _, *on_the_way = curves["quality/coverage"]
         self.assertEqual(len(on_the_way), 5, "not scored at every grid")
         gen, disc = (curves[f"{name}/loss"][-1][1] for name in ("generator", "discriminator"))
