@@ -62,17 +62,12 @@ def endless(loader: DataLoader) -> Iterator:
         yield from loader
 
 
-def project(
-    writer: SummaryWriter,
-    flags: str = "",
-    bf16: bool = False,
-    logger: type[TensorBoardLogger] = TensorBoardLogger,
-) -> Run:
+def project(writer: SummaryWriter, flags: str = "", bf16: bool = False) -> Run:
     """Steps of train_gan as with these flags of train_torch.py, from one epoch into the next."""
     args = parse_args(["--device", "cpu", *flags.split()])
     model = GAN.from_args(args)
     optimizers = make_optimizers(model, args)
-    loggers = [logger(writer, name=name) for name in ("generator", "discriminator")]
+    loggers = [TensorBoardLogger(writer, name=name) for name in ("generator", "discriminator")]
     batches = endless(mnist(batch_size=BATCH))
 
     def run(steps: int) -> None:

@@ -7,24 +7,21 @@ Timed are, a few steps of each in turn:
 (b) `train_gan` with the project's loader and loggers, in fp32 and in bf16;
 (c) `plain_loop` of common.py, with 4 data-loading workers and with none.
 
-Besides, how long a run takes to start, its memory, and where the time of `train_gan` goes.
+Besides, how long a run takes to start, and its memory.
 """
 
 import argparse
 import contextlib
-import os
 import tempfile
-import time
 from itertools import pairwise
 from statistics import median
 
 import torch
-from torch.profiler import profile, record_function
 
 from benchmarks import common
 from benchmarks.common import BATCH, ratio
-from train_torch import GAN, has_bf16
-from utils import SummaryWriter, TensorBoardLogger
+from train_torch import has_bf16
+from utils import SummaryWriter
 
 GEN_SIZES = list(pairwise((common.Z_DIM, *common.GEN, 784)))
 DISC_SIZES = list(pairwise((784, *common.DISC, 1)))
@@ -65,43 +62,6 @@ def matmuls() -> common.Run:
     return run
 
 
-class ProfiledGAN(GAN):
-    """A GAN whose average has a name in the profile."""
-
-    update_average = record_function("average")(GAN.update_average)
-
-
-class ProfiledLogger(TensorBoardLogger):
-    """A logger that has a name in the profile."""
-
-    add_values = record_function("logging")(TensorBoardLogger.add_values)
-
-
-def shares(writer: SummaryWriter, steps: int = 200) -> dict[str, float]:
-    """Shares of the time of train_gan in kinds of operations, from torch's profiler."""
-    kinds = {
-        "matmuls": ("aten::mm", "aten::addmm"),
-        "averaging the weights": ("average",),
-        "Adam": ("Optimizer.step#Adam.step",),
-        "activations and their gradients": (
-            *("aten::leaky_relu", "aten::leaky_relu_backward"),
-            *("aten::tanh", "aten::tanh_backward"),
-        ),
-        "loading": ("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__",),
-        "logging": ("logging",),
-    }
-    flags = "--gan benchmarks.speed:ProfiledGAN"
-    run = common.project(writer, flags, logger=ProfiledLogger)
-    run(steps // 5)  # warm up
-    with profile() as profiled:
-        started = time.perf_counter()
-        run(steps)
-        seconds = time.perf_counter() - started
-    times = {event.key: event.cpu_time_total / 1e6 for event in profiled.key_averages()}
-    parts = {kind: sum(times.get(op, 0) for op in ops) / seconds for kind, ops in kinds.items()}
-    return {**parts, "other": 1 - sum(parts.values())}
-
-
 def print_steps(seconds: dict[str, list[float]]) -> None:
     """Prints a Markdown table of the seconds per step of each."""
     print("| | ms per step | x matmuls | speedup | s per epoch |")
@@ -137,10 +97,7 @@ def main() -> None:
         runs[PLAIN] = common.plain_loop(folder, workers=4)
         runs["plain loop, no workers"] = common.plain_loop(folder, workers=0)
         print_steps(common.interleaved(runs))
-        for kind, share in shares(writer).items():
-            print(f"{kind:34}{share:.1%} of train_gan")
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler prints that it starts
     main()
