@@ -107,6 +107,15 @@ class SamplingTest(WithGAN):
 class SampleTest(SamplingTest):
     title, name, sizes, saves = "task 3, sample", "sample", (6,), "generate_and_save"
 
+    def test_categories(self):
+        if "categories" in inspect.signature(self.tested.GAN).parameters:
+            self.model = self.tested.GAN([16], [12], 0.1, 0.3, 8, categories=3)
+            category, normal = latents_of(self.images(300)).round().split([3, 5], dim=1)
+            one_hot = len(category.unique(dim=0)) == 3 and category.count_nonzero() == len(category)
+            what = "sample: with categories=3, latents must begin with a random one-hot of 3"
+            self.check(one_hot, f"{what}: in_category")
+            self.check(normal.std() > 0.5, "sample: latents beside the category are not normal")
+
 
 class InterpolateTest(SamplingTest):
     title, name, sizes = "task 4, interpolate", "interpolate", (6, 3)
