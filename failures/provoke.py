@@ -108,9 +108,9 @@ def provoke(failure: Failure, folder: str) -> Path:
 
 
 def samples(run: Path, raw: bool = False) -> Image.Image:
-    """A grid of samples, of the same latents as those that a run saves."""
+    """A grid of the first samples of those that a run saves."""
     model = GAN.from_checkpoint(run, raw)
-    return image_grid(model.sample(64, torch.Generator().manual_seed(0)), 8)
+    return image_grid(model.sample(64, torch.Generator().manual_seed(0))[:16], 4)
 
 
 def plot(name: str, run: Path, raw: bool) -> None:
@@ -122,7 +122,7 @@ def plot(name: str, run: Path, raw: bool) -> None:
     if raw:
         grids["raw weights"] = samples(run, raw=True)
     columns = len(grids) + 2
-    figure, axes = plt.subplots(1, columns, figsize=(3.4 * columns, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, columns, figsize=(4 * columns, 4), layout="constrained")
     *panels, probabilities, losses = axes
     for (title, grid), panel in zip(grids.items(), panels, strict=True):
         panel.imshow(grid, cmap="gray")
