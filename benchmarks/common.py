@@ -3,10 +3,12 @@
 import contextlib
 import itertools
 import logging
+import os
 import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +56,16 @@ def start_up(log_dir: str) -> float:
     # The last file that is written before it.
     (grid,) = Path(log_dir).glob("*/interpolation_epoch_0000.png")
     return grid.stat().st_mtime - started
+
+
+def train_timed(seed: int, epochs: int, *flags: str) -> list[tuple[float, dict[str, torch.Tensor]]]:
+    """Trains the default recipe; the time of day and the averaged weights after each epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "train_torch.py", "--gan", "benchmarks.gans:TimedGAN", *flags]
+        command += ["--seed", str(seed), "--epochs", str(epochs), "--log_dir", folder]
+        options = {"cwd": REPOSITORY, "env": {**os.environ, "TIMED_DIR": folder}}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)
+        return [torch.load(path) for path in sorted(Path(folder).glob("*.pt"))]
 
 
 def endless(loader: DataLoader) -> Iterator:

@@ -1,55 +1,43 @@
-"""Writes docs/distances.png: samples of one run at several distances, and real images.
+"""Trains the default recipe, and shows its samples at several distances above real images.
 
-python -m benchmarks.distances GAN_logs/<name>
+    python -m benchmarks.distances        as long as a run of 50 epochs
+
+Writes docs/distances.png. All rows of samples are of the same latents.
 """
 
 import argparse
-import math
-from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw
 
-from benchmarks.common import REPOSITORY, STEPS, scalars
+from benchmarks import common
 from mnist import mnist
-from utils import image_grid, load_grid, sample_grids
+from train_torch import GAN, parse_args, score_samples
+from utils import image_grid
 
-GOALS = 10, 1.2, 0.4, 0.17
-COLUMNS, CELL, LABEL = 16, 30, 90  # images in a row, their width with border, that of the text
-SCALE = 2
-
-
-def row_of(grid: Image.Image) -> Image.Image:
-    """The first two rows of a sample grid as one."""
-    row = Image.new("L", (COLUMNS * CELL, CELL))
-    for half in range(2):
-        row.paste(
-            grid.convert("L").crop((0, half * CELL, 8 * CELL, (half + 1) * CELL)),
-            (half * 8 * CELL, 0),
-        )
-    return row
+EPOCHS = 1, 5, 15, 50  # with distances of about 9, 1.2, 0.4 and 0.15
+COLUMNS, SCALE, LABEL = 16, 2, 180  # images in a row, pixels for each of theirs, for the text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="run directory of the default command")
-    run = parser.parse_args().run
-    distances = {step // STEPS: d for step, d in scalars(run)["quality/frechet_distance"]}
-    grids = {epoch: path for epoch, path in sample_grids(run) if epoch in distances}
-    rows = []
-    for goal in GOALS:
-        epoch = min(grids, key=lambda epoch: abs(math.log(distances[epoch] / goal)))
-        text = f"{distances[epoch]:.2g}\nepoch {epoch}"
-        rows.append((text, row_of(load_grid(grids[epoch]))))
-    real = image_grid(mnist(train=False).dataset.images[:64], 8)
-    rows.append(("real", row_of(real)))
-    picture = Image.new("L", (LABEL + COLUMNS * CELL, len(rows) * CELL), 255)
-    for number, (text, row) in enumerate(rows):
-        picture.paste(row, (LABEL, number * CELL))
-        ImageDraw.Draw(picture).multiline_text((4, number * CELL + 2), text, fill=0)
-    size = picture.width * SCALE, picture.height * SCALE
-    path = REPOSITORY / "docs" / "distances.png"
-    picture.resize(size, Image.NEAREST).save(path, optimize=True)
-    print(path)
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    saved = common.train_timed(seed=42, epochs=max(EPOCHS))
+    model, labels, images = GAN.from_args(parse_args([])), [], []
+    for epoch in EPOCHS:
+        model.averaged.load_state_dict(saved[epoch - 1][1])
+        distance = score_samples(model, 10_000)["frechet_distance"]
+        labels.append(f"{distance:.2g}\nepoch {epoch}")
+        images.append(model.sample(COLUMNS, torch.Generator().manual_seed(0)))
+    real, _ = mnist(train=False).dataset[torch.arange(COLUMNS)]
+    grid = image_grid(torch.cat([*images, real]), COLUMNS, SCALE)
+    picture = Image.new("L", (LABEL + grid.width, grid.height), 255)
+    picture.paste(grid, (LABEL, 0))
+    for row, label in enumerate([*labels, "real images"]):
+        place = 8, row * grid.height // (len(EPOCHS) + 1) + 6
+        ImageDraw.Draw(picture).multiline_text(place, label, fill=0, font_size=18)
+    path = common.REPOSITORY / "docs" / "distances.png"
+    picture.save(path, optimize=True)
+    print(path, *labels)
 
 
 if __name__ == "__main__":

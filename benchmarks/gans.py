@@ -43,7 +43,7 @@ class LayerNormGAN(GAN):
 class TimedGAN(GAN):
     """A GAN that saves its averaged weights and the time after each epoch, in milliseconds.
 
-    For `quality.py --speedrun`; the files go to the directory of the environment's TIMED_DIR.
+    For `train_timed` of common.py; the files go to the directory of the environment's TIMED_DIR.
     """
 
     def update_average(self) -> None:

@@ -126,14 +126,8 @@ def reach(seed: int, precision: str) -> tuple[list[float], list[int]]:
 
     The averaged weights after each epoch are scored when training is over, by 10,000 samples.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "train_torch.py", "--gan", "benchmarks.gans:TimedGAN"]
-        command += ["--seed", str(seed), "--epochs", "20", "--precision", precision]
-        options = {"cwd": common.REPOSITORY, "env": {**os.environ, "TIMED_DIR": folder}}
-        started = time.time()
-        command += ["--log_dir", folder]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)
-        saved = [torch.load(path) for path in sorted(Path(folder).glob("*.pt"))]
+    started = time.time()
+    saved = common.train_timed(seed, 20, "--precision", precision)
     model, distances = GAN.from_args(parse_args([])), []
     for _, weights in saved:
         model.averaged.load_state_dict(weights)
