@@ -1,5 +1,6 @@
 """The two networks: an MLP that generates images and an MLP that tells real from fake ones."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -69,16 +70,19 @@ class DiscriminatorMLP(nn.Module):
 
 
 class BatchStatistic(nn.Module):
-    """Adds to features `[B, F]` how much they differ from those before them in the batch, `[B, 1]`.
+    """Adds to features `[B, F]` how much they vary from image to image, `[B, 1]`.
 
-    It tells images that are all alike, which none of them does by itself. It is the simplest of the
-    minibatch statistics of Salimans et al., 2016 (arXiv:1606.03498), and Karras et al., 2018
-    (arXiv:1710.10196).
+    It tells images that are all alike, which none of them does by itself. It is the standard
+    deviation over groups of 4 images, averaged over the features (Karras et al., 2018,
+    arXiv:1710.10196). Groups are smaller if the number of images is no multiple of 4.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        difference = (features - features.roll(1, 0)).abs().mean(1, keepdim=True)
-        return torch.cat([features, difference], 1)
+        size = math.gcd(len(features), 4)
+        groups = features.unflatten(0, (-1, size))
+        variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
+        deviation = (variance + 1e-8).sqrt().mean(1, keepdim=True)  # of 0 there is no gradient
+        return torch.cat([features, deviation.repeat_interleave(size, 0)], 1)
 
 
 def mlp(widths: Sequence[int], dp_rate: float, batch_statistic: bool = False) -> nn.Sequential:

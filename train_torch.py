@@ -198,9 +198,9 @@ class GAN(nn.Module):
 
     def in_category(self, z: Tensor, category: Tensor | int) -> Tensor:
         """The latents `[B, z_dim]`, moved to a category, one for all or one for each, `[B]`."""
-        z, category = z.clone(), torch.as_tensor(category, device=z.device)
-        z[:, : self.categories] = CATEGORY_LENGTH * F.one_hot(category, self.categories)
-        return z
+        category = torch.as_tensor(category, device=z.device)
+        one_hot = CATEGORY_LENGTH * F.one_hot(category, self.categories)
+        return torch.cat([one_hot.expand(len(z), -1), z[:, self.categories :]], 1)
 
     def discriminator_step(self, x_real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss: it should tell real images from generated ones.
@@ -215,8 +215,7 @@ class GAN(nn.Module):
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
         # Both in one batch: two calls take 1.06 times as long. With batch normalization in D make
-        # two, since real and fake images differ. (To the batch statistic it makes no difference:
-        # all but the first image of either kind are compared with one of their own.)
+        # two, since real and fake images differ. (The batch statistic is of groups of one kind.)
         logits = self.discriminator(torch.cat([x_real.to(x_fake.dtype), x_fake]))
         real, fake = logits.chunk(2)  # D(x) is the sigmoid of the logit
         loss = -(F.logsigmoid(real) + F.logsigmoid(-fake)).mean() / 2

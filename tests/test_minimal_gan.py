@@ -70,7 +70,8 @@ class MinimalGANTest(RunTest):
         saved = checkpoint.load(self.directory / "run")
         for name, variable in [("generator", "G"), ("discriminator", "D"), ("averaged",) * 2]:
             found, expected = minimal[variable].state_dict(), saved[name]
-            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=name)
+            # (Losses of train_torch.py are float32; Adam enlarges the difference.)
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-4, msg=name)
 
     def test_the_readme_shows_it_to_the_letter(self):
         source = (HERE / "minimal_gan.py").read_text(encoding="utf-8")

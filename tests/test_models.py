@@ -14,13 +14,17 @@ class ModelsTest(unittest.TestCase):
         logits = DiscriminatorMLP(90, [])(-torch.ones_like(images))
         self.assertFalse(logits.any(), "a black background contributes to the logit")
 
-    def test_the_batch_statistic_is_the_difference_from_the_image_before(self):
+    def test_the_batch_statistic_is_the_standard_deviation_in_groups(self):
         discriminator = DiscriminatorMLP(4, [3], 0.0, batch_statistic=True).requires_grad_(False)
         for p in discriminator.parameters():
             p.fill_(p.dim() - 1)  # weights 1, biases 0: hidden units are the sum of (x + 1) / 2
         discriminator.layers[-1].weight[:, :-1] = 0
-        x = torch.tensor([1.0, 3.0, 0.0]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
-        hidden = 2 * (x[:, 0, 0, :1] + 1)
-        difference = (hidden - hidden[[2, 0, 1]]).abs()
-        torch.testing.assert_close(discriminator(x), difference)
-        self.assertEqual(discriminator(x[:1]).item(), 0, "a batch of one differs from itself")
+        x = torch.rand(8, 1, 2, 2)
+        hidden = (x.sum((1, 2, 3)) + 4) / 2
+        for count, size in [(8, 4), (6, 2), (5, 1)]:
+            deviations = hidden[:count].view(-1, size).std(1, correction=0)
+            expected = deviations.repeat_interleave(size)[:, None]
+            torch.testing.assert_close(discriminator(x[:count]), expected, rtol=1e-3, atol=2e-4)
+        alike = torch.ones(4, 1, 2, 2, requires_grad=True)
+        discriminator(alike).sum().backward()
+        self.assertTrue(alike.grad.isfinite().all(), "no gradient where images are equal")
