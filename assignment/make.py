@@ -96,6 +96,7 @@ def make(folder: Path, first: int = 1) -> None:
         else:
             shutil.copyfile(source, path)
     shutil.copyfile(HERE / "exercise.md", folder / "README.md")
+    shutil.copyfile(HERE / "expected.png", folder / "expected.png")  # which it shows
 
 
 def main() -> None:
