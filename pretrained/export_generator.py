@@ -1,6 +1,6 @@
 """Writes the generator of a finished run to pretrained/, with its scores.
 
-    OMP_NUM_THREADS=1 python train_torch.py
+    OMP_NUM_THREADS=1 python train_torch.py --seed 0
     python -m pretrained.export_generator GAN_logs/<name>
 
 Writes generator.pt, a checkpoint with the averaged weights alone, and generator.json.
