@@ -73,7 +73,7 @@ FAILURES = {
     "healthy": Failure("--epochs 5"),
     "discriminator_wins": Failure("--epochs 5 --lr 1e-5 --lr_disc 1e-2 --r1 0"),
     "saturating_loss": Failure("--epochs 5 --r1 0 --gan failures.provoke:SaturatingGAN"),
-    "mode_collapse": Failure("--epochs 2 --betas 0.9 0.99"),
+    "mode_collapse": Failure("--epochs 2 --betas 0.9 0.99 --categories 0"),
     "oscillation": Failure("--epochs 5 --lr 4e-3 --lr_disc 4e-3", raw=True),
     "over_regularization": Failure("--epochs 5 --r1 100"),
     "long_average": Failure(
