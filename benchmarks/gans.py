@@ -1,6 +1,6 @@
 """Subclasses of GAN, each for the flag --gan of train_torch.py; the recipes are in quality.py.
 
-python train_torch.py --gan benchmarks.gans:LayerNormGAN
+python train_torch.py --gan benchmarks.gans:CourseGAN
 """
 
 import os
@@ -24,20 +24,6 @@ class CourseGAN(GAN):
                 layer.reset_parameters()
         # The discriminator in models.py scales images to [0, 1]; this undoes it.
         self.discriminator.register_forward_pre_hook(lambda _, images: 2 * images[0] - 1)
-
-
-class LayerNormGAN(GAN):
-    """A GAN whose generator normalizes the output of each hidden linear layer (Ba et al., 2016)."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        *hidden, last = self.generator.layers
-        layers = []
-        for layer in hidden:
-            layers.append(layer)
-            if isinstance(layer, nn.Linear):
-                layers.append(nn.LayerNorm(layer.out_features))
-        self.generator.layers = nn.Sequential(*layers, last)
 
 
 class TimedGAN(GAN):
