@@ -1,6 +1,5 @@
 """The two networks: an MLP that generates images and an MLP that tells real from fake ones."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -74,15 +73,17 @@ class BatchStatistic(nn.Module):
 
     It tells images that are all alike, which none of them does by itself. It is the standard
     deviation over groups of 4 images, averaged over the features (Karras et al., 2018,
-    arXiv:1710.10196). Groups are smaller if the number of images is no multiple of 4.
+    arXiv:1710.10196). The last group is filled up with the first images.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        size = math.gcd(len(features), 4)
-        groups = features.unflatten(0, (-1, size))
+        missing = -len(features) % 4
+        full = torch.cat([features, features.repeat(3, 1)[:missing]]) if missing else features
+        groups = full.unflatten(0, (-1, 4))
         variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
         deviation = (variance + 1e-8).sqrt().mean(1, keepdim=True)  # of 0 there is no gradient
-        return torch.cat([features, deviation.repeat_interleave(size, 0)], 1)
+        of_each = deviation.repeat_interleave(4, 0)[: len(features)]
+        return torch.cat([features, of_each], 1)
 
 
 def mlp(widths: Sequence[int], dp_rate: float, batch_statistic: bool = False) -> nn.Sequential:
