@@ -191,13 +191,6 @@ mkdir -p nothing/MNIST/raw
 touch nothing/MNIST/raw/train-{images-idx3,labels-idx1}-ubyte.gz
 job=$(sbatch --parsable "$script" "${small[@]}" --data_dir nothing)
 fails_at_once "no data" "$job" 1 "nothing/MNIST/raw"
-job=$(SLURM_RESTART_COUNT=20 sbatch --parsable "$script" --epochs 20 "${small[@]}")
-await 300 trains "$job" || fail "often restarted" "$job" "does not begin"
-scancel --batch --signal=USR1 "$job"
-ends "often restarted" "$job" COMPLETED 0
-grep -q "^not requeued after 20 restarts" "slurm_output_$job.out" ||
-    fail "often restarted" "$job" "was requeued once more"
-echo "ok: often restarted: $(grep "^not requeued" "slurm_output_$job.out")"
 
 for job in "$array"_{7,8} "$whole" "$limit" "$requeue" "$preempt"; do
     await 300 trains "$job" || fail "training" "$job" "does not begin"
@@ -226,3 +219,11 @@ for task in "$array"_{7,8}; do
         fail "array" "$task" "the tasks write into the same file"
 done
 echo "ok: array: $seeds in run directories and output files of their own"
+
+job=$(SLURM_RESTART_COUNT=20 sbatch --parsable "$script" --epochs 20 "${small[@]}")
+await 300 trains "$job" || fail "often restarted" "$job" "does not begin"
+scancel --batch --signal=USR1 "$job"
+ends "often restarted" "$job" COMPLETED 0
+grep -q "^not requeued after 20 restarts" "slurm_output_$job.out" ||
+    fail "often restarted" "$job" "was requeued once more"
+echo "ok: often restarted: $(grep "^not requeued" "slurm_output_$job.out")"
