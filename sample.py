@@ -17,7 +17,7 @@ from torch import Tensor
 
 import command_line
 from metrics import CONFIDENT, classify
-from train_torch import GAN, PRETRAINED, category_digits, slerp
+from train_torch import GAN, PRETRAINED, slerp
 from utils import image_grid, save_gif, to_gray
 
 FRAMES = 24  # of an animation, from one latent to the next
@@ -25,22 +25,13 @@ FRAME_SECONDS = 0.06
 
 
 def only_digit(model: GAN, digit: int) -> None:
-    """From now on, the model draws latents of this digit only.
+    """From now on, the model draws only latents whose images the classifier is sure are the digit.
 
-    They are of the categories that the classifier takes for it. Where there is none, they are those
-    whose images it gives more than 90 % for the digit; an OSError says that there is none among a
-    thousand.
+    It gives them more than 90 % for it. If there is none among a thousand, an OSError says so.
     """
     draw = model.latents
-    if model.categories:
-        digits, _ = category_digits(model, 100, torch.Generator().manual_seed(0))
-        categories = (digits == digit).nonzero().flatten()
 
-    def of_category(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        category = categories[torch.arange(batch_size) % len(categories)]
-        return model.in_category(draw(batch_size, generator), category)
-
-    def confident(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+    def latents(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         found: list[Tensor] = []
         while len(found) < batch_size:
             z = draw(1000, generator)
@@ -51,7 +42,7 @@ def only_digit(model: GAN, digit: int) -> None:
             found.extend(right)
         return torch.stack(found[:batch_size])
 
-    model.latents = of_category if model.categories and len(categories) else confident
+    model.latents = latents
 
 
 def save_animation(

@@ -48,16 +48,6 @@ def processor() -> str:
     return platform.processor()
 
 
-def start_up(log_dir: str) -> float:
-    """Trains for an epoch; the seconds from the start of the process to its first step."""
-    command = [sys.executable, "train_torch.py", "--epochs", "1", "--log_dir", log_dir]
-    started = time.time()
-    subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
-    # The last file that is written before it.
-    (grid,) = Path(log_dir).glob("*/interpolation_epoch_0000.png")
-    return grid.stat().st_mtime - started
-
-
 def train_timed(seed: int, epochs: int, *flags: str) -> list[tuple[float, dict[str, torch.Tensor]]]:
     """Trains the default recipe; the time of day and the averaged weights after each epoch."""
     with tempfile.TemporaryDirectory() as folder:

@@ -6,12 +6,9 @@ Timed are, a few steps of each in turn:
 (a) the matmuls of a step, those that are mathematically needed, and nothing else;
 (b) `train_gan` with the project's loader and loggers, in fp32 and in bf16;
 (c) `plain_loop` of common.py, with 4 data-loading workers and with none.
-
-Besides, how long a run takes to start, and its memory.
 """
 
 import argparse
-import contextlib
 import tempfile
 from itertools import pairwise
 from statistics import median
@@ -85,12 +82,6 @@ def main() -> None:
     print(f"{common.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     # Closes the event file before the directory is removed.
     with tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
-        print(f"{'seconds to the first step':34}{common.start_up(folder):.1f}")
-        with contextlib.suppress(ImportError):
-            import resource  # not on Windows
-
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-            print(f"{'peak memory in GB':34}{peak * 1024 / 1e9:.2f}\n")
         runs = {ONLY: matmuls(), "train_gan": common.project(writer)}
         if has_bf16("cpu"):
             runs["train_gan, bf16"] = common.project(writer, bf16=True)

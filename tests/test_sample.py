@@ -51,14 +51,6 @@ class SampleTest(RunTest):
         reason = "argument --categories: this generator has none"
         self.assertRaisesRegex(ArgumentTypeError, reason, sample.main, [str(run), "--categories"])
 
-    def test_a_digit_is_its_category(self):
-        model = GAN.from_checkpoint(self.run_dir)
-        digits = torch.tensor([3, 7, 1, 7, 0, 2, 4, 5, 6, 8]), None
-        with mock.patch("sample.category_digits", return_value=digits):
-            sample.only_digit(model, 7)
-        categories = model.latents(50)[:, :10].argmax(1).tolist()
-        self.assertEqual({*categories}, {1, 3})
-
     def test_animation_is_a_closed_walk(self):
         with Image.open(self.sample("--animate", "--grid", 2, 3, "--scale", 1)) as film:
             self.assertEqual((film.info["loop"], film.size), (0, (92, 62)), "no loop, other size")
@@ -78,8 +70,7 @@ class SampleTest(RunTest):
         self.assertTrue(np.array_equal(labels, predicted), "labels are not those of the images")
 
     @needs_shipped_models
-    @mock.patch("sample.category_digits", return_value=(torch.zeros(10), None))
-    def test_a_digit_that_no_category_is(self, _):
+    def test_one_digit(self):
         for flags in ([], ["--interpolate"]):
             flags = [*flags, "--digit", 7, "--grid", 4, 2, "--scale", 1, "--out", self.path]
             self.output(sample.main, *flags)
@@ -87,7 +78,6 @@ class SampleTest(RunTest):
             confidence = classify(images[:, None])[1][:, 7]
             self.assertTrue(len(images) == 8 and confidence.min() > 0.9, f"not all 7: {flags}")
         model, own = GAN.from_checkpoint(), torch.randn(100, 32)
-        model.categories = 0
         model.latents = lambda batch_size, generator=None: own.repeat(10, 1)
         sample.only_digit(model, 7)
         found = model.latents(20)
