@@ -55,7 +55,7 @@ def start_or_resume(args: argparse.Namespace, parts: dict[str, Any]) -> tuple[Pa
         if begun:
             lost = f"{run_dir} is a run without {CHECKPOINT}; another --name starts a new run"
             raise argparse.ArgumentTypeError(lost)
-        save(run_dir, 0, args, parts, replace=False)
+        save(run_dir, 0, args, parts)
     saved = load(run_dir)
     wrong = [
         f"--{name}: the run has {saved['args'][name]}, not {value}"
@@ -87,9 +87,7 @@ def make_run_dir(log_dir: str | Path, name: str | None = None) -> Path:
     return run_dir
 
 
-def save(
-    run_dir: Path, epoch: int, args: argparse.Namespace, parts: dict[str, Any], replace: bool = True
-) -> None:
+def save(run_dir: Path, epoch: int, args: argparse.Namespace, parts: dict[str, Any]) -> None:
     """Saves how many epochs are done, the run's arguments and the states of its parts.
 
     The file takes its place only when it is safely on disk: at any moment there is a complete one.
@@ -97,7 +95,6 @@ def save(
 
     Args:
         parts: the networks and optimizers by name.
-        replace: whether a file that is there is replaced.
 
     Raises:
         OSError: the file could not be written; the one that is there is unchanged.
@@ -113,8 +110,7 @@ def save(
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        if replace or not path.exists():
-            os.replace(unfinished, path)
+        os.replace(unfinished, path)
     except OSError as error:
         raise OSError(f"could not write {path} ({error.strerror}); it is unchanged") from error
     finally:

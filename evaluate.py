@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import checkpoint
 import command_line
-from metrics import REFERENCE, nearest_images, score
+from metrics import REFERENCE, nearest_images
 from mnist import mnist
 from train_torch import GAN, PRETRAINED, score_samples
 from utils import image_grid, to_gray
@@ -29,7 +29,7 @@ from utils import image_grid, to_gray
 SEARCHED = 1000  # samples whose nearest training image is searched
 PAIRS = 10  # shown by --pairs
 COLUMNS = "frechet_distance", "precision", "recall", "confident", "purity"  # of the table
-NOT_COMPARED = {"seed", "num_workers", "save_every", "precision"}  # may differ within a row
+NOT_COMPARED = checkpoint.MAY_CHANGE - {"data_dir"} | {"seed"}  # may differ within a row
 
 
 def scores_of(run: str, epoch: int, num_samples: int, seed: int) -> dict[str, float]:
@@ -43,7 +43,7 @@ def scores_of(run: str, epoch: int, num_samples: int, seed: int) -> dict[str, fl
 
 
 def compare(runs: Sequence[str], num_samples: int, seed: int) -> list[dict[str, Any]]:
-    """The rows of a table, the best first. Runs that differ in their seed alone are one row.
+    """The rows of a table, the best first. Runs that differ in their seeds are one row.
 
     Returns:
         For each row its "args", with the epochs that are done, and in "runs" for each seed the
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("runs", nargs="*", default=[str(PRETRAINED)], metavar="run", help=command_line.RUN)
-    number = command_line.checked(int, "an integer of at least 6", lambda n: n >= 6)
+    number = command_line.checked(int, "an integer of at least 20", lambda n: n >= 20)
     add("--num_samples", type=number, default=10_000, help="samples to score (default: 10000)")
     add("--seed", type=command_line.seed, default=0, help="seed of the latents (default: 0)")
     add("--data_dir", type=command_line.path, help="as for train_torch.py")
@@ -122,13 +122,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = compare([run, *more], args.num_samples, args.seed)
         print(json.dumps(table, indent=2)) if args.json else print_table(table)
         return
-    samples = GAN.from_checkpoint(run).sample(
-        args.num_samples, torch.Generator().manual_seed(args.seed)
-    )
-    scores = score(samples)
+    model = GAN.from_checkpoint(run)
+    scores = score_samples(model, args.num_samples, args.seed)
+    samples = model.sample(args.num_samples, torch.Generator().manual_seed(args.seed))[:SEARCHED]
     loader = mnist(root=args.data_dir, download=False) if args.data_dir else mnist()
     training = torch.cat([to_gray(images) for images, _ in loader])
-    distances, neighbors = nearest_images(samples[:SEARCHED], training)
+    distances, neighbors = nearest_images(samples, training)
     scores["nearest_training_image"] = distances.median().item()
     of_test = torch.load(REFERENCE, weights_only=True)["nearest_training_image"]
     scores["nearest_training_image_of_test"] = of_test.item()

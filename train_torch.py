@@ -218,7 +218,8 @@ class GAN(nn.Module):
         with torch.no_grad():  # the generator does not learn here
             x_fake = self.generator(self.latents(len(x_real)))
         # Both in one batch: two calls take 1.06 times as long. With batch normalization in D make
-        # two, since real and fake images differ. (The batch statistic is of groups of one kind.)
+        # two, since real and fake images differ. (The batch statistic's groups are of one kind if
+        # the batch size is a multiple of 4.)
         logits = self.discriminator(torch.cat([x_real.to(x_fake.dtype), x_fake]))
         real, fake = logits.chunk(2)  # D(x) is the sigmoid of the logit
         loss = -(F.logsigmoid(real) + F.logsigmoid(-fake)).mean() / 2
@@ -304,18 +305,13 @@ def interpolate_and_save(
     utils.save_images(images, columns, "interpolation", epoch, summary_writer, step)
 
 
-def save_categories(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
-    """Saves a grid with a row for each category, of the same latents at every epoch."""
-    images = model.sample_categories(10, torch.Generator().manual_seed(0))
-    utils.save_images(images, 10, "categories", epoch, summary_writer, model.steps_done)
-
-
 def save_samples(model: GAN, epoch: int, summary_writer: SummaryWriter) -> None:
-    """Saves all grids."""
+    """Saves all grids: samples, interpolations, and a row for each category, if there are any."""
     generate_and_save(model, epoch, summary_writer)
     interpolate_and_save(model, epoch, summary_writer, batch_size=16)
     if model.categories:
-        save_categories(model, epoch, summary_writer)
+        images = model.sample_categories(10, torch.Generator().manual_seed(0))
+        utils.save_images(images, 10, "categories", epoch, summary_writer, model.steps_done)
 
 
 def score_samples(model: GAN, num_samples: int, seed: int = 0) -> dict[str, float]:
@@ -518,7 +514,7 @@ def has_bf16(device: str) -> bool:
     On an accelerator, an H200, a step takes 1.2 times as long in bfloat16.
     """
     of_cpu = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch cannot tell
-    return device == "cpu" and any(map(of_cpu.get, ("avx512_bf16", "amx_bf16", "bf16")))
+    return device == "cpu" and any(of_cpu.get(x) for x in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def print_start(run: Path, done: int, args: argparse.Namespace, bf16: bool, scored: bool) -> None:
@@ -540,13 +536,18 @@ def print_epoch(epoch: int, epochs: int, seconds: float, means: str) -> None:
     print(f"epoch {epoch:>3}/{epochs}: {means}, {seconds:.1f} s/epoch, {left} left")
 
 
-def make_parser() -> command_line.Parser:
-    """The parser of all flags, with their defaults."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; a run that is there has its own arguments as defaults.
+
+    Errors are one line and exit with status 2.
+
+    Raises:
+        OSError: the run's checkpoint cannot be read.
+    """
     parser = command_line.Parser(
         description="Trains a GAN that learns to generate MNIST digits.",
         epilog="Example: python train_torch.py --progress_bar --epochs 20 --lr 1e-3 --name slower",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        argument_default=argparse.SUPPRESS,  # for those that are off by default: see below
     )
     natural, positive = command_line.natural, command_line.positive
     share, rate, weight = command_line.share, command_line.rate, command_line.weight
@@ -595,21 +596,9 @@ def make_parser() -> command_line.Parser:
     add("--name", type=command_line.name, help="run directory there; a run in it is resumed")
     add("--save_every", type=positive, default=10, help="epochs between grids, after 0, 1, 2, 3, 5")
     add("--progress_bar", action="store_true", help="show a bar, not a line per sample grid")
-    return parser
 
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line; a run that is there has its own arguments as defaults.
-
-    Errors are one line and exit with status 2.
-
-    Raises:
-        OSError: the run's checkpoint cannot be read.
-    """
-    parser = make_parser()
-    unset = {"data_dir": None, "name": None, "progress_bar": False}  # defaults not to be shown
-    args = parser.parse_args(argv, argparse.Namespace(**unset))
-    return parser.parse_args(argv, argparse.Namespace(**unset | checkpoint.saved_args(args)))
+    parser.set_defaults(**checkpoint.saved_args(parser.parse_args(argv)))
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -195,9 +195,7 @@ def log_scores(
     step: int,
     group: str = "quality",
 ) -> None:
-    """Writes scores of `metrics.score`, if there are any: curves `group/name`, and a histogram."""
-    if not scores:
-        return
+    """Writes scores of `metrics.score`: curves `group/name`, and a histogram of the digits."""
     for name, value in scores.items():
         if not name.startswith("share_"):  # of which there is a histogram
             summary_writer.add_scalar(f"{group}/{name}", value, step)

@@ -189,9 +189,7 @@ def attempt(source: Path, template: Path, seconds: float) -> list[Mark]:
     except Exception as error:
         why = [f"could not be graded: {type(error).__name__}: {error}"]
         marks = [Mark(part, why, []) for part in GRADED]
-    return [
-        Mark(part, *([text[:LONGEST] for text in of] for of in texts)) for part, *texts in marks
-    ]
+    return [mark.shortened() for mark in marks]
 
 
 def lines(marks: list[Mark]) -> list[str]:

@@ -92,7 +92,11 @@ def chosen(names: Sequence[str]) -> list[type[Part]]:
     """
     found = []
     for name in names:
-        of = [part for part in PARTS if name in (part.__name__, part.title.split(",")[0][5:])]
+        of = [
+            part
+            for part in PARTS
+            if name in (part.__name__, part.title.split(",")[0].removeprefix("task "))
+        ]
         if not of:
             known = ", ".join(part.__name__ for part in PARTS)
             raise ValueError(f"there is no task or part {name!r}; parts are {known}")

@@ -8,7 +8,6 @@ The page holds the weights of the generator, and computes digits in the browser.
 
 import base64
 import contextlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 import command_line
 from metrics import CONFIDENT, classify
 from train_torch import CATEGORY_LENGTH, GAN, PRETRAINED, category_digits
-from utils import load_grid, sample_grids, to_gray
+from utils import sample_grids, to_gray
 
 TEMPLATE = Path(__file__).resolve().parent / "template.html"
 
@@ -29,7 +28,7 @@ def explorer(model: GAN, run: Path) -> str:
     """The page of a generator, and of the training if its `run` has sample grids.
 
     Raises:
-        OSError: the page cannot compute this generator, or a sample grid cannot be read.
+        OSError: the page cannot compute this generator.
     """
     linear = [layer for layer in model.averaged.modules() if isinstance(layer, nn.Linear)]
     latents = model.latents(64, torch.Generator().manual_seed(0))
@@ -55,7 +54,7 @@ def explorer(model: GAN, run: Path) -> str:
         names = category_digits(model, 200, torch.Generator().manual_seed(0))[0].tolist()
     data = {
         "title": "the pretrained generator" if run == PRETRAINED else run.name,
-        "sizes": [model.z_dim, *(int(layer.out_features) for layer in linear)],  # maybe NumPy's
+        "sizes": [model.z_dim, *(len(layer.bias) for layer in linear)],
         "weights": [base64.b64encode(layer.numpy().tobytes()).decode() for layer in weights],
         "directions": rounded(directions),
         "latents": rounded(latents),
@@ -84,8 +83,7 @@ def digit_latents(model: GAN) -> list[list[list[float]]]:
 
 def data_url(path: Path) -> str:
     """A sample grid as the address of an image."""
-    load_grid(path).save(buffer := io.BytesIO(), "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

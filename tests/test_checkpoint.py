@@ -13,15 +13,9 @@ class CheckpointTest(TemporaryDirectoryTest):
         super().setUp()
         self.path = self.directory / CHECKPOINT
 
-    def save(self, epoch: int, **options) -> None:
+    def save(self, epoch: int) -> None:
         args, parts = argparse.Namespace(lr=1, device="cpu"), {"net": torch.nn.Linear(2, 1)}
-        checkpoint.save(self.directory, epoch, args, parts, **options)
-
-    def test_only_the_first_checkpoint_of_a_run_keeps_what_is_there(self):
-        for epoch, replace, expected in [(0, False, 0), (7, True, 7), (0, False, 7)]:
-            self.save(epoch, replace=replace)
-            self.assertEqual(checkpoint.load(self.directory)["epoch"], expected)
-            self.assertEqual([*self.path.parent.iterdir()], [self.path], "something is left")
+        checkpoint.save(self.directory, epoch, args, parts)
 
     def test_a_full_disk_leaves_the_file(self):
         self.save(1)

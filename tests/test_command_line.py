@@ -19,10 +19,8 @@ class CommandLineTest(TemporaryDirectoryTest):
         with redirect_stdout(io.StringIO()) as shown, self.assertRaises(SystemExit):
             parse_args(["--help"])
         defaults = re.findall(r"default: ([^)]+)\)", " ".join(shown.getvalue().split()))
-        expected = (
-            "train_torch:GAN 32 10 [128, 256, 512] [512, 256] 0.0 0.0 1000 50 128 0.002 0.001"
-        )
-        expected += " 20 [0.0, 0.99] 0.3 42 auto auto 0 GAN_logs/ 10"
+        expected = "train_torch:GAN 32 10 [128, 256, 512] [512, 256] 0.0 0.0 1000 50 128 0.002"
+        expected += " 0.001 20 [0.0, 0.99] 0.3 42 auto auto None 0 GAN_logs/ None 10 False"
         self.assertEqual(" ".join(defaults), expected, "other defaults, or not shown")
 
     def test_invalid_values_are_rejected_with_what_is_expected(self):

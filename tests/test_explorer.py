@@ -3,7 +3,6 @@ import io
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -50,9 +49,6 @@ class ExplorerTest(TemporaryDirectoryTest):
             image = io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))
             expected = gray(run / f"samples_epoch_{epoch:04d}.png")
             self.assertTrue(gray(image).equal(expected), f"not the grid of epoch {epoch}")
-        (run / "samples_epoch_0005.png").write_bytes(b"no image")
-        reason = "samples_epoch_0005.png is corrupted"
-        self.assertRaisesRegex(OSError, reason, export.main, [str(run), "--out", str(path)])
 
     def test_buttons_are_categories_or_show_confident_digits(self):
         model = GAN.from_checkpoint()
@@ -80,9 +76,3 @@ class ExplorerTest(TemporaryDirectoryTest):
         nn.init.constant_(broken.averaged.layers[0].bias, torch.nan)
         self.assertRaisesRegex(OSError, "linear", export.explorer, other, PRETRAINED)
         self.assertRaisesRegex(FloatingPointError, "NaN", export.explorer, broken, PRETRAINED)
-
-    def test_sizes_may_be_numbers_of_numpy(self):
-        model = GAN.from_checkpoint()
-        for layer in model.averaged.layers[::3]:
-            layer.out_features = np.int64(layer.out_features)
-        self.assertIn('"sizes": [32, 128, 256, 512, 784]', export.explorer(model, PRETRAINED))
