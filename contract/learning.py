@@ -10,7 +10,11 @@ from contract.training import TrainGANTest, Trains
 
 
 class LearningTest(Trains):
-    """A short training with one's own networks, steps and loop, when the tasks 1 to 7 are right."""
+    """A short training with one's own networks, steps and loop, when the tasks 1 to 7 are right.
+
+    The distance of samples falls to at most 0.45 of that of noise with each of the correct files in
+    tests/foreign and each of 20 seeds; where one of six mistakes leaves noise, it stays above 0.88.
+    """
 
     title = TrainGANTest.title
 
