@@ -1,7 +1,7 @@
 """A GAN learns to generate MNIST digits: the whole algorithm. Writes minimal_gan.png.
 
-After 50 epochs, 9 minutes on 2 cores of an AMD EPYC (Zen 5), 10,000 images have a Fréchet distance
-of 0.14 ± 0.02 over two runs; the usual recipe of tutorials reaches 1.22 after 250.
+10,000 images have a Fréchet distance of 0.14 ± 0.02 (three runs of 50 epochs), after 9.4 minutes on
+2 cores of an AMD EPYC (Zen 4). The usual recipe of tutorials reaches 1.22 after 250 epochs.
 """
 
 from copy import deepcopy

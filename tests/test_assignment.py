@@ -78,7 +78,7 @@ class GradeTest(TemporaryDirectoryTest):
     def test_every_hand_in_is_a_row_whatever_it_does(self):
         own = "import argparse, mnist\nargparse.ArgumentParser().parse_args()\nmnist.mnist()\n"
         logits, sample = "preds = self.model(x)", "def sample(self, batch_size):"
-        hangs = MODELS.replace(logits, f"{logits}\n        while True: pass")
+        hangs = MODELS.replace(logits, f"{logits}\n        import time; time.sleep(999)")
         aborts = TRAINING.replace(sample, f"{sample}\n        import os; os.abort()")
         run, skip = "unittest.TestCase.run = lambda *_: None", "raise unittest.SkipTest"
         write = "import os; [os.write(n, b\"('', 'SampleTest', [], [])\\n\") for n in (1, 2)]"
@@ -87,7 +87,7 @@ class GradeTest(TemporaryDirectoryTest):
             ("hangs", hangs, TRAINING, 7, r"^models.py:\d+: takes more than 15 s$"),
             (
                 "hangs at once",
-                f"while True: pass\n{MODELS}",
+                f"import time; time.sleep(999)\n{MODELS}",
                 TRAINING,
                 6,
                 "s while it is imported$",
@@ -117,7 +117,7 @@ class GradeTest(TemporaryDirectoryTest):
             archive.writestr("work/models-1.py", MODELS)
             archive.writestr("work/train_torch (2).py", TRAINING)
         cases.append(("a.zip", None, None, 8, "hint: models.py is work.models-1.py\n"))
-        printed = self.grade(submissions / "*", "--csv", table, "--seconds", 15)
+        printed = self.grade(submissions / "*", "--csv", table, "--seconds", 15, "--jobs", 4)
         with open(table, newline="", encoding="utf-8-sig") as file:
             rows = {row["name"]: row for row in csv.DictReader(file)}
         self.assertEqual({*rows}, {name for name, *_ in cases}, "not every hand-in has a row")

@@ -3,7 +3,8 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from argparse import ArgumentTypeError
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -63,19 +64,28 @@ class CommandLineTest(TemporaryDirectoryTest):
             self.assertEqual((args.log_dir, args.data_dir), (expected, expected))
 
     def test_errors_and_ctrl_c_of_a_script_are_one_line(self):
-        for code, status, printed in [
-            ("raise OSError('disk')", 1, "-c: disk\n"),
-            ("raise FloatingPointError('diverged')", 1, "-c: diverged\n"),
-            ("raise argparse.ArgumentTypeError('--lr')", 2, "-c: --lr\n"),
-            ("raise RuntimeError('CUDA out\\nx')", 1, "-c: CUDA out; try --device cpu\n"),
-            ("os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)", 130, "\n"),
-            ("print('\u65e5', end='')", 0, "\\u65e5"),
+        for error, status, line in [
+            (OSError("disk"), 1, "x.py: disk\n"),
+            (FloatingPointError("diverged"), 1, "x.py: diverged\n"),
+            (ArgumentTypeError("--lr"), 2, "x.py: --lr\n"),
+            (RuntimeError("CUDA out\nx"), 1, "x.py: CUDA out; try --device cpu\n"),
         ]:
-            code = f"import argparse, command_line, os, signal, time\ndef main():\n    {code}\n"
-            code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            code += "command_line.run(main)"
-            env = os.environ | {"PYTHONIOENCODING": "latin-1"}
-            command = [sys.executable, "-c", code]
-            done = subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True)
-            found = done.returncode, done.stdout + done.stderr
-            self.assertEqual(found, (status, printed), "another exit status, or not one line")
+            with (
+                redirect_stdout(io.StringIO()),
+                redirect_stderr(io.StringIO()) as errors,
+                mock.patch("sys.argv", ["/a/x.py"]),
+                self.assertRaises(SystemExit) as stop,
+            ):
+                command_line.run(mock.Mock(side_effect=error))
+            self.assertEqual((stop.exception.code, errors.getvalue()), (status, line))
+        with self.assertRaises(RuntimeError, msg="a mistake of ours is hidden"):
+            command_line.run(mock.Mock(side_effect=RuntimeError("shapes differ")))
+        code = "import command_line, os, signal, time\ndef main():\n    print('\u65e5', end='')\n"
+        code += "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
+        code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        code += "command_line.run(main)"
+        env = os.environ | {"PYTHONIOENCODING": "latin-1"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True)
+        found = done.returncode, done.stdout + done.stderr
+        self.assertEqual(found, (130, "\\u65e5\n"), "another exit status, or not one line")

@@ -27,7 +27,7 @@ import train_torch
 import utils
 from benchmarks.common import scalars
 from checkpoint import CHECKPOINT
-from tests.common import NOISE, OwnGAN, RunTest, gray, noise_mnist
+from tests.common import ALL_SCORES, NOISE, OwnGAN, RunTest, gray, noise_mnist
 from train_torch import GAN, parse_args, seed_everything, slerp
 
 HERE, STEP = Path(train_torch.__file__).parent, "train_torch.GAN.update_average"
@@ -317,20 +317,22 @@ class RunsTest(RunTest):
 class ResumeTest(RunTest):
     """Runs that are killed and resumed. Real processes: benchmarks/kill_and_resume.py."""
 
-    def assert_same_end(self, run: Path, straight: Path, why: str) -> None:
-        """All that the runs leave has to be equal, bit for bit."""
-        ends = []
-        for one in (run, straight):
-            curves = {tag: x for tag, x in scalars(one).items() if "_per_" not in tag}
-            files = [*one.glob("*.png"), one / utils.FILM, one / "scores.json"]
-            files = {path.name: np.fromfile(path, np.uint8) for path in files}
-            ends.append(checkpoint.load(one) | curves | files | {"args": 0, "path": 0})
-        torch.testing.assert_close(*ends, rtol=0, atol=0, msg=lambda text: f"{why}: {text}")
+    def end(self, run: Path) -> dict:
+        """All that a run leaves, but for times and places."""
+        curves = {tag: x for tag, x in scalars(run).items() if "_per_" not in tag}
+        files = [*run.glob("*.png"), run / utils.FILM, run / "scores.json"]
+        files = {path.name: np.fromfile(path, np.uint8) for path in files}
+        return checkpoint.load(run) | curves | files | {"args": 0, "path": 0}
+
+    def assert_same_end(self, run: Path, end: dict, why: str) -> None:
+        """It has to be equal, bit for bit."""
+        text = lambda differences: f"{why}: {differences}"  # noqa: E731
+        torch.testing.assert_close(self.end(run), end, rtol=0, atol=0, msg=text)
 
     @mock.patch("train_torch.CHECKPOINT_SECONDS", 0)
     def test_a_killed_run_ends_as_one_that_was_not(self):
         flags = "--epochs 5 --save_every 9 --batch_size 16"  # 16 steps an epoch
-        straight = self.train(flags, "straight")
+        straight = self.end(self.train(flags, "straight"))
         for number, (function, call, epoch) in enumerate(
             [
                 ("checkpoint.save", 1, None),  # before there is one
@@ -358,7 +360,7 @@ class ResumeTest(RunTest):
     def test_a_run_can_be_extended_with_any_networks_and_in_a_worker(self):
         for gan in ("", OWN):
             flags = f"--decay_from 2 --num_workers 1 {gan}"
-            straight = self.train(f"--epochs 4 {flags}", f"straight{gan[-3:]}")
+            straight = self.end(self.train(f"--epochs 4 {flags}", f"straight{gan[-3:]}"))
             run = self.train(f"--epochs 1 {flags}", f"run{gan[-3:]}")
             self.kill(STEP, 2, "--epochs 4", run.name)
             self.train("", run.name)  # to the 4 epochs of before
@@ -378,10 +380,11 @@ class ResumeTest(RunTest):
             names += [f"{module.__name__}:{one.__name__}" for one in own if one is not GAN]
         self.assertEqual(len(names), 4 + 5, "other classes of ours")
         path = mock.patch.object(sys, "path", [str(self.directory), *sys.path])
-        with path, mock.patch.dict(os.environ, {"TIMED_DIR": str(self.directory)}):
+        timed = mock.patch.dict(os.environ, {"TIMED_DIR": str(self.directory)})
+        with path, timed, mock.patch("train_torch.score_samples", return_value=ALL_SCORES):
             for name in names:
                 flags, run = f"--gan {name} --epochs 2 --precision bf16", name.replace(":", "-")
-                straight = self.train(flags, f"straight-{run}")
+                straight = self.end(self.train(flags, f"straight-{run}"))
                 self.kill("utils.TensorBoardLogger.add_values", 11, flags, run)  # in epoch 2
                 self.assert_same_end(self.train(flags, run), straight, name)
                 images = GAN.from_checkpoint(self.directory / run).sample(3)
