@@ -87,11 +87,12 @@ def print_table(table: Sequence[dict[str, Any]]) -> None:
         print(*map(str.ljust, line, widths), sep="  ")
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 3) -> str:
     """Mean and, of several values, standard deviation; "" of none."""
     if not values:
         return ""
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    text = f"{mean(values):.{digits}f}"
+    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -28,6 +28,7 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import STEPS
+from evaluate import spread
 from metrics import SCORES, score
 from mnist import mnist
 from train_torch import GAN, has_bf16, parse_args, score_samples
@@ -90,12 +91,6 @@ def with_dropout(run: Path) -> dict[str, float]:
     return score(images)
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """Mean and, of several values, standard deviation."""
-    text = f"{np.mean(values):.{digits}f}"
-    return f"{text} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else text
-
-
 def summary(log_dir: Path, recipes: Sequence[str]) -> None:
     """Prints a Markdown table, a row for each recipe and number of epochs that was scored."""
     names = [name.replace("_", " ") for name in SHOWN]
@@ -110,7 +105,7 @@ def summary(log_dir: Path, recipes: Sequence[str]) -> None:
             for name in SHOWN:
                 digits = 3 if name in ("frechet_distance", "smallest_share") else 2
                 values = [of[name] for of in scores if name in of]
-                row.append(spread(values, digits) if values else "")
+                row.append(spread(values, digits))
             if recipe == "course":
                 runs = [path.parent for path in log_dir.glob("course-seed*/args.json")]
                 on = [with_dropout(run)["frechet_distance"] for run in runs]
