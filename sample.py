@@ -4,7 +4,7 @@ python sample.py                                     samples.png: 64 digits
 python sample.py GAN_logs/<name> --animate           animation.gif: a walk through latent space
 python sample.py --categories                        categories.png: a row for each category
 python sample.py --arrays 60000                      samples.npz: images, latents, labels
-python sample.py --digit 7                           sevens only, in each of these
+python sample.py --digit 7                           sevens only, in each of these but categories
 """
 
 import argparse
@@ -110,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = Path(args.out or "samples.npz")
         save_arrays(path, model, args.arrays, rng)
     elif args.categories:
+        if args.digit is not None:
+            raise argparse.ArgumentTypeError("argument --digit: not allowed with --categories")
         if not model.categories:
             raise argparse.ArgumentTypeError("argument --categories: this generator has none")
         path = Path(args.out or "categories.png")

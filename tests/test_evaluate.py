@@ -64,6 +64,10 @@ class EvaluateTest(RunTest):
         first, second = json.loads(self.output(evaluate.main, *flags))
         self.assertEqual((first["args"]["z_dim"], *second["runs"]), (13, "1"), "not a list of rows")
         self.assertEqual(second["runs"]["1"]["frechet_distance"], 0.3)
+        for other in (["--seed", 5], ["--num_samples", 50]):  # which the runs have not written
+            first, _ = json.loads(self.output(evaluate.main, *flags, *other))
+            self.assertEqual([run["frechet_distance"] for run in first["runs"].values()], [0.1])
+        self.assert_rejected("at least 20", evaluate.main, "--num_samples", 19)
         with self.assertRaisesRegex(ArgumentTypeError, "--pairs"):
             evaluate.main([*map(str, flags), "--pairs", "x.png"])
 

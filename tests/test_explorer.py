@@ -43,6 +43,8 @@ class ExplorerTest(TemporaryDirectoryTest):
         for name in ("sizes", "weights", "latents"):
             self.assertEqual(ready[name], data[name], f"explorer.html has other {name}")
         self.assertEqual((ready["training"], data["title"]), ([], "a <run>"), "another run")
+        directions = torch.tensor(data["directions"])
+        self.assertTrue((directions[:, :10] == 0).all(), "directions leave the category")
         shown = [epoch for epoch, _ in data["training"]]
         self.assertEqual(shown, epochs, "not all grids, or in another order")
         for epoch, url in data["training"]:

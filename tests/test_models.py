@@ -2,7 +2,7 @@ import unittest
 
 import torch
 
-from models import DiscriminatorMLP, GeneratorMLP
+from models import BatchStatistic, DiscriminatorMLP, GeneratorMLP
 from tests.common import needs_shipped_models
 
 
@@ -25,6 +25,9 @@ class ModelsTest(unittest.TestCase):
             groups = hidden[torch.arange(8 if count > 4 else 4) % count].view(-1, 4)
             expected = groups.std(1, correction=0).repeat_interleave(4)[:count, None]
             torch.testing.assert_close(discriminator(x[:count]), expected, rtol=1e-3, atol=2e-4)
+        x = torch.rand(4, 5)
+        statistic, expected = BatchStatistic()(x)[:, -1], x.std(0, correction=0).mean().expand(4)
+        torch.testing.assert_close(statistic, expected, msg="not the mean over the features")
         alike = torch.ones(4, 1, 2, 2, requires_grad=True)
         discriminator(alike).sum().backward()
         self.assertTrue(alike.grad.isfinite().all(), "no gradient where images are equal")

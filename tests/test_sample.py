@@ -41,18 +41,30 @@ class SampleTest(RunTest):
         self.assertFalse(torch.equal(raw, averaged), "raw and averaged weights are the same")
 
     def test_a_row_for_each_category(self):
-        grid = gray(self.sample("--categories", "--scale", 1, "--grid", 1, 4))
+        grid = gray(self.sample("--categories", "--scale", 1, "--grid", 1, 4, "--seed", 1))
         self.assertEqual(grid.shape, (10 * 30 + 2, 4 * 30 + 2), "other rows or columns")
-        model, rng = GAN.from_checkpoint(self.run_dir), torch.Generator().manual_seed(0)
+        model, rng = GAN.from_checkpoint(self.run_dir), torch.Generator().manual_seed(1)
         z = model.in_category(model.latents(4, rng), 7)
         row = grid[7 * 30 + 2 :][:28, 2:].unfold(1, 28, 30).movedim(1, 0)
         self.assertTrue(torch.equal(row, to_gray(model.generate(z))[:, 0]), "of other latents")
         run = self.train("--epochs 1 --categories 0", "without")
         reason = "argument --categories: this generator has none"
         self.assertRaisesRegex(ArgumentTypeError, reason, sample.main, [str(run), "--categories"])
+        with self.assertRaisesRegex(ArgumentTypeError, "--digit: not allowed with --categories"):
+            sample.main(["--categories", "--digit", "7"])
 
     def test_animation_is_a_closed_walk(self):
-        with Image.open(self.sample("--animate", "--grid", 2, 3, "--scale", 1)) as film:
+        walk, generate = [], GAN.generate
+        spy = mock.patch.object(
+            GAN, "generate", lambda self, z: walk.append(z) or generate(self, z)
+        )
+        with spy:
+            path = self.sample("--animate", "--grid", 2, 3, "--scale", 1, "--seed", 1)
+        model, rng = GAN.from_checkpoint(self.run_dir), torch.Generator().manual_seed(1)
+        torch.testing.assert_close(walk[0], model.latents(6, rng), msg="does not begin at --seed")
+        categories = torch.stack(walk)[..., :10].argmax(2).unique(dim=0)
+        self.assertEqual(len(categories), 1, "digits leave their categories")
+        with Image.open(path) as film:
             self.assertEqual((film.info["loop"], film.size), (0, (92, 62)), "no loop, other size")
             frames = [pil_to_tensor(x.convert("L")).float() for x in ImageSequence.Iterator(film)]
         steps = [(a - b).abs().mean() for a, b in zip(frames, frames[1:] + frames[:1], strict=True)]

@@ -84,6 +84,9 @@ class GANTest(unittest.TestCase):
         self.assertEqual((digits.tolist(), shares.tolist()), ([3, 7], [0.75, 0.5]))
         (images,) = classify.call_args.args
         self.assertEqual(len(images), 8)
+        found = mock.patch("train_torch.category_digits", return_value=(digits, shares))
+        with found, mock.patch("train_torch.score", return_value={}):
+            self.assertEqual(train_torch.score_samples(model, 40), {"purity": 0.625})
 
     def test_buffers_are_averaged_and_counts_copied(self):
         new, average = self.model.generator.state_dict(), self.model.averaged.state_dict()
@@ -124,6 +127,12 @@ class GANTest(unittest.TestCase):
         for logger in loggers:
             losses = {call.args[0]["loss"].dtype for call in logger.add_values.mock_calls}
             self.assertEqual(losses, {torch.float32}, "losses are rounded to 8 bits")
+
+    def test_bf16_is_for_processors_that_have_it(self):
+        can = mock.patch("torch.cpu.get_capabilities", return_value={"amx_bf16": True}, create=True)
+        with can:
+            found = [train_torch.has_bf16(device) for device in ("cpu", "cuda:0")]
+        self.assertEqual(found, [True, False])
 
     def test_without_bf16_there_is_no_autocast(self):  # of which MPS would warn
         with mock.patch("torch.autocast", side_effect=AssertionError):
@@ -231,7 +240,7 @@ class RunsTest(RunTest):
             rf"^new run in {re.escape(str(run))}\n.*samples_epoch.*\nResume with: .* --name run\n",
             r'\nTensorBoard: tensorboard --logdir ".*" --samples_per_plugin images=',
             rf"\nepoch   7/7: G {gen:.3f} D {disc:.3f}, .* s/epoch, 0:00:00 left\n",
-            rf"(?s)\nfrechet_distance .*run.{utils.FILM}\n$",
+            rf"(?s)\nfrechet_distance .*\npurity +0\.1\n.*run.{utils.FILM}\n$",
         ):
             self.assertRegex(printed, text, "not printed")
 
@@ -432,20 +441,24 @@ class ResumeTest(RunTest):
         run = self.train("--epochs 1 --save_every 4")
         with self.assertRaisesRegex(Exception, "--z_dim: the run has 32, not 13; .*--name"):
             train_torch.main(early)  # parsed when there was no such run
-        for flag in ("--seed 1", "--lr 0.1", "--dp_rate_gen 0.5", "--categories 0", OWN):
+        flags = "--seed 1", "--lr 0.1", "--dp_rate_gen 0.5", "--categories 0", OWN, "--ema 9"
+        for flag in (*flags, "--batch_size 32", "--r1 0.5", "--decay_from 3"):
             reason = f"^argument {flag.split()[0]}: the run has .*, not {flag.split()[1]}; "
             with self.assertRaisesRegex(Exception, reason):
                 self.train(flag)
         moved = run.rename(self.directory / "moved")
         contents = torch.load(moved / CHECKPOINT, weights_only=True)
         contents["args"] |= {"bf16": True, "device": "cuda:0", "log_dir": "/gone"}  # as once saved
+        del contents["args"]["r1"]  # a hyperparameter that an earlier version had not
         torch.save(contents, moved / CHECKPOINT)
         args = parse_args([*here, "--name=moved", "--epochs=2"])
         found = args.epochs, args.save_every, *args.hidden_dims_gen, args.name, args.log_dir
         expected = 2, 4, 32, "moved", str(self.directory)
         self.assertEqual(found, expected, "flags or the run's own arguments are lost")
         self.assertNotEqual(args.device, "cuda:0", "cannot be resumed on another machine")
-        self.train("--num_workers 1 --save_every 3 --precision fp32 --epochs 2", "moved")
+        flags = "--num_workers 1 --save_every 3 --precision fp32 --epochs 2 --data_dir /x"
+        self.train(flags, "moved")
+        self.assertEqual(json.loads((moved / "args.json").read_text())["epochs"], 2)
         with self.assertRaisesRegex(Exception, "^argument --epochs: 2 are done, more than 1; "):
             self.train("--epochs 1", "moved")
 

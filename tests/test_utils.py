@@ -76,6 +76,10 @@ class UtilsTest(TemporaryDirectoryTest):
             film.seek(1)
             self.assertEqual(film.info["duration"], 3000, "the last grid is not shown for longer")
             film.convert("L").crop((0, 0, 36, 40)).resize((18, 20), Image.NEAREST).save(path)
+        grids = mock.patch("utils.sample_grids", return_value=[(5, path), (6, path), (7, path)])
+        with grids, mock.patch("utils.save_gif") as gif:
+            utils.save_film(self.directory)
+        self.assertEqual(gif.call_args.args[2], [1, 0.5, 3], "not slow at first and in the end")
         self.assertLess((gray(path).int() - grid.int()).abs().max(), 10, "not the last grid last")
 
     def test_a_film_reads_one_grid_at_a_time(self):
@@ -109,6 +113,7 @@ class UtilsTest(TemporaryDirectoryTest):
         self.writer.flush()
         events = EventAccumulator(str(self.directory)).Reload()
         self.assertEqual(events.Scalars("quality/recall")[0].step, 8, "scores of another step")
+        self.assertNotIn("quality/share_3", events.Tags()["scalars"], "a curve for each digit")
         digits = events.Histograms("digits_of_1000")[0].histogram_value.bucket[-10:]
         self.assertEqual(digits, [100] * 3 + [375, 0] + [100] * 5, "not the digits' shares")
         tags = events.summary_metadata
