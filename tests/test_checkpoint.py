@@ -17,6 +17,13 @@ class CheckpointTest(TemporaryDirectoryTest):
         args, parts = argparse.Namespace(lr=1, device="cpu"), {"net": torch.nn.Linear(2, 1)}
         checkpoint.save(self.directory, epoch, args, parts)
 
+    def test_two_processes_write_into_files_of_their_own(self):
+        with mock.patch("os.replace") as replace:
+            self.save(0)
+            self.save(0)
+        first, second = (call.args[0] for call in replace.mock_calls)
+        self.assertNotEqual(first, second)
+
     def test_a_full_disk_leaves_the_file(self):
         self.save(1)
         full = mock.patch("os.fsync", side_effect=OSError(28, "No space left on device"))

@@ -74,7 +74,10 @@ class EvaluateTest(RunTest):
     def test_a_run_of_a_class_of_ones_own(self):
         run = self.train("--epochs 1 --gan tests.common:OwnGAN")
         self.assertIsInstance(GAN.from_checkpoint(run), OwnGAN)
-        with mock.patch("evaluate.mnist", noise_mnist), mock.patch("train_torch.score", score):
-            scores = json.loads(self.output(evaluate.main, run, "--num_samples", 20, "--json"))
+        flags, data = [run, "--num_samples", 20, "--json"], ["--data_dir", "/x"]
+        loader = mock.patch("evaluate.mnist", side_effect=noise_mnist)
+        with loader as mnist, mock.patch("train_torch.score", score):
+            scores = json.loads(self.output(evaluate.main, *flags, *data))
+        mnist.assert_called_once_with(root="/x", download=False)
         white = score(torch.ones(20, 1, 28, 28))  # as it samples
         self.assertEqual(scores["frechet_distance"], white["frechet_distance"])

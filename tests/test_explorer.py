@@ -10,7 +10,7 @@ from checkpoint import CHECKPOINT
 from explorer import export
 from metrics import classify
 from tests.common import NOISE, TemporaryDirectoryTest, gray, needs_shipped_models
-from train_torch import GAN, PRETRAINED, category_digits
+from train_torch import CATEGORY_LENGTH, GAN, PRETRAINED, category_digits
 from utils import image_grid
 
 READY = export.TEMPLATE.with_name("explorer.html")
@@ -45,6 +45,7 @@ class ExplorerTest(TemporaryDirectoryTest):
         self.assertEqual((ready["training"], data["title"]), ([], "a <run>"), "another run")
         directions = torch.tensor(data["directions"])
         self.assertTrue((directions[:, :10] == 0).all(), "directions leave the category")
+        self.assertEqual(data["length"], CATEGORY_LENGTH)
         shown = [epoch for epoch, _ in data["training"]]
         self.assertEqual(shown, epochs, "not all grids, or in another order")
         for epoch, url in data["training"]:

@@ -1,4 +1,5 @@
 import copy
+import io
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import unittest
 from argparse import ArgumentTypeError
+from contextlib import redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -303,6 +305,9 @@ class RunsTest(RunTest):
         self.assertNotIn("s/epoch", printed, "lines would tear the bar apart")
         self.assertNotIn("\x1b", printed, "movements of the cursor, which notebooks print")
         gen = mock.Mock(means={"loss": 11.9})
+        with redirect_stdout(io.StringIO()) as line:
+            train_torch.print_epoch(1, 3, 60.0, "means")
+        self.assertEqual(line.getvalue(), "epoch   1/3: means, 60.0 s/epoch, 0:02:00 left\n")
         for real, fake, won in [(0.995, 0.002, True), (0.995, 0.02, False), (0.9, 0.002, False)]:
             disc = mock.Mock(means={"loss": 0, "probability_real": real, "probability_fake": fake})
             self.assertEqual("D has won" in train_torch.loss_text(gen, disc), won, disc.means)

@@ -62,6 +62,7 @@ class UtilsTest(TemporaryDirectoryTest):
         path = self.directory / "samples_epoch_0020.png"
         grid = gray(path)
         self.assertEqual(grid.shape, (3 * (4 + 2) + 2, 2 * (6 + 2) + 2), "columns are ignored")
+        self.assertEqual(utils.image_grid(images, 9).width, 5 * (6 + 2) + 2, "empty columns")
         levels = grid[3::6, 3::8].tolist()
         self.assertEqual(levels, [[0, 255], [128, 0], [255, 0]], "other gray levels, or by columns")
         path.rename(path.with_name("samples_epoch_10000.png"))  # "10000" is before "5000"
