@@ -6,7 +6,7 @@
 
 This executes what was handed in, with your rights. Code that runs in the same process as its test
 can always forge the result; hand-ins that name sys.argv, atexit, unittest or os._exit are pointed
-out. A process that a hand-in has put into a session of its own may go on running. Isolate it:
+out. A process that a hand-in has detached, by setsid, may keep running. Isolate it:
     docker run --rm --network none -v "$PWD":/gan:ro -v "$PWD/submissions":/in:ro -w /gan IMAGE \\
         sh -c 'python -m assignment.grade /in/*'
 or run it as a user who owns nothing, in a copy that this user can read, such as one in /tmp:
@@ -37,7 +37,7 @@ from typing import NamedTuple
 import command_line
 from assignment.make import HERE, make
 from contract.data import MnistTest
-from contract.report import LEARNED, PARTS
+from contract.report import LEARNED, PARTS, number
 
 GRADED = [part for part in PARTS if part is not MnistTest]
 HANDED_IN = "models.py", "train_torch.py"
@@ -99,9 +99,9 @@ def suspicious(path: Path, original: Path) -> Iterable[str]:
     """Hints at lines that may meddle with the tests."""
     known = set(original.read_text(encoding="utf-8").splitlines())
     text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), 1):
+    for at, line in enumerate(text.splitlines(), 1):
         if line not in known and SUSPICIOUS.search(line):
-            yield f"look at {path.name}:{number}: {line.strip()}"
+            yield f"look at {path.name}:{at}: {line.strip()}"
 
 
 def run(copy: Path, parts: list[type], seconds: float, broken: dict, learning: bool) -> tuple:
@@ -202,13 +202,9 @@ def lines(marks: list[Mark]) -> list[str]:
 
 def row(name: str, width: int, marks: list[Mark]) -> str:
     """A line of the table."""
-    cells = (("." if mark.messages else "x").ljust(len(number(mark))) for mark in marks)
+    cells = (("." if mark.messages else "x").ljust(len(number(mark.part))) for mark in marks)
     points = f"{sum(mark.points for mark in marks)}/{sum(mark.maximum for mark in marks)}"
     return " ".join([name.ljust(width), *cells, points])
-
-
-def number(mark: Mark) -> str:
-    return mark.part.title.removeprefix("task ").split(",")[0].split()[0]
 
 
 def write_csv(path: Path, graded: dict[Path, list[Mark]]) -> None:
@@ -275,7 +271,7 @@ def main() -> None:
     graded = {source: graded[source] for source in sources if source in graded}
     for source, marks in graded.items():
         print(f"\n{source}", *lines(marks), sep="\n    ")
-    print(f"\n{' ' * width}", *(number(mark) for mark in next(iter(graded.values()), [])))
+    print(f"\n{' ' * width}", *map(number, GRADED))
     for source, marks in graded.items():
         print(row(str(source), width, marks))
     if args.csv:

@@ -84,6 +84,11 @@ def rows(parts: Sequence[type[Part]] = PARTS, learning: bool = True) -> Iterator
         yield row
 
 
+def number(part: type[Part]) -> str:
+    """The number of the task; of what is given, the first word of the title."""
+    return part.title.removeprefix("task ").replace(",", "").split()[0]
+
+
 def chosen(names: Sequence[str]) -> list[type[Part]]:
     """The parts of these numbers of tasks or names of classes; all if none is given.
 
@@ -92,11 +97,7 @@ def chosen(names: Sequence[str]) -> list[type[Part]]:
     """
     found = []
     for name in names:
-        of = [
-            part
-            for part in PARTS
-            if name in (part.__name__, part.title.split(",")[0].removeprefix("task "))
-        ]
+        of = [part for part in PARTS if name in (part.__name__, number(part))]
         if not of:
             known = ", ".join(part.__name__ for part in PARTS)
             raise ValueError(f"there is no task or part {name!r}; parts are {known}")
